@@ -1,0 +1,1 @@
+"""What runs on a gateway: rounds, the fold, models in and out."""

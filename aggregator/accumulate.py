@@ -1,0 +1,116 @@
+"""Folding a closed round's spool into one model: memory O(model), whatever the cohort.
+
+The spool is read in device order, so that the result is the same to the bit in whatever order the
+updates arrived.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from aggregator.updates import Contribution
+from fedsparse.methods.masked_mean import MaskedMean
+from fedsparse.plan import Plan
+from fedsparse.types import BoolArray, Weights
+from fedsparse.wire.messages import Evaluation, Update
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What a method wants to know of one device's update."""
+
+    device: str
+    num_examples: int
+    level: float
+    counts: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Folded:
+    """A closed round.
+
+    Attributes:
+        mean: the weighted masked mean; None where no update carried values.
+        reports: one a device, in device order.
+        evaluations: of the model that was sent out, by level, pooled over devices.
+        loss: mean training loss, weighted by examples.
+        own_masks: yields the mask of each device whose mask evolved, read again from the spool.
+    """
+
+    mean: Weights | None
+    reports: Sequence[Report]
+    evaluations: dict[float, Evaluation]
+    loss: float
+    own_masks: Callable[[], Iterator[tuple[str, BoolArray]]]
+
+
+ReadUpdate = Callable[[str], tuple[Update, Contribution]]
+
+
+def fold(
+    plan: Plan,
+    devices: Sequence[str],
+    read: ReadUpdate,
+    previous: Weights,
+    *,
+    evolved: bool,
+) -> Folded:
+    """Fold the updates of `devices` in the order given.
+
+    Args:
+        plan: the model's layers.
+        devices: who delivered, sorted.
+        read: yields a device's update from the spool, checked.
+        previous: the model before the round; a coordinate that nobody holds keeps its value.
+        evolved: whether devices changed their masks.
+    """
+    mean = MaskedMean(plan.num_prunable, plan.num_dense)
+    reports: list[Report] = []
+    evaluations: dict[float, Evaluation] = defaultdict(
+        lambda: Evaluation(correct=0, count=0, loss_sum=0.0)
+    )
+    with_values, examples, loss_sum = 0, 0, 0.0
+    for device in devices:
+        update, contribution = read(device)
+        if contribution.mask is not None and contribution.weights is not None:
+            mean.add(np.flatnonzero(contribution.mask), contribution.weights, update.num_examples)
+            with_values += 1
+        if update.evaluation is not None:
+            evaluations[update.level] = pool(evaluations[update.level], update.evaluation)
+        examples += update.num_examples
+        loss_sum += update.loss * update.num_examples
+        reports.append(
+            Report(
+                device=device,
+                num_examples=update.num_examples,
+                level=update.level,
+                counts=contribution.counts,
+            )
+        )
+    return Folded(
+        mean=mean.result(previous) if with_values else None,
+        reports=reports,
+        evaluations=dict(evaluations),
+        loss=loss_sum / max(1, examples),
+        own_masks=lambda: _masks(devices if evolved else (), read),
+    )
+
+
+def pool(one: Evaluation, other: Evaluation) -> Evaluation:
+    """Two holders' scores as one."""
+    return Evaluation(
+        correct=one.correct + other.correct,
+        count=one.count + other.count,
+        loss_sum=one.loss_sum + other.loss_sum,
+    )
+
+
+def _masks(devices: Sequence[str], read: ReadUpdate) -> Iterator[tuple[str, BoolArray]]:
+    for device in devices:
+        _, contribution = read(device)
+        if contribution.mask is not None:
+            yield device, contribution.mask

@@ -1,0 +1,95 @@
+"""Running one job from its `job.toml`, until its models are exported."""
+
+from __future__ import annotations
+
+import logging
+import signal
+from pathlib import Path
+from types import FrameType
+from typing import Final
+
+from aggregator.events import EventLog
+from aggregator.job import JobConfig
+from aggregator.models.to_onnx import to_onnx
+from aggregator.rounds import Aggregator
+from fedsparse.config import load
+from fedsparse.durable import write_durably
+from fedsparse.errors import ConfigError, PlanError
+from fedsparse.plan import Plan
+from fedsparse.transport.channel import Channel
+from fedsparse.transport.mqtt import MqttTransport
+from fedsparse.wire.topics import Topics
+
+log = logging.getLogger("aggregator")
+
+EXIT_DONE: Final = 0
+EXIT_STOPPED: Final = 3
+EVENTS: Final = "events.jsonl"
+
+
+class _Stop(Exception):
+    """SIGTERM or SIGINT has come."""
+
+
+def serve(path: Path) -> int:
+    """Run the job of `job.toml`; one that was stopped goes on where it was.
+
+    Returns:
+        0 when the job is done, 3 when a signal stopped it.
+
+    Raises:
+        FedSparseError: a file is at fault, or the broker cannot be reached.
+    """
+    job = load(JobConfig, path)
+    plan = _load_plan(job.plan)
+    try:
+        job.output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"output {job.output}: cannot be created: {error}") from error
+    transport = MqttTransport(job.broker, client_id=f"{job.site}-aggregator")
+    channel = Channel(transport, Topics(job.site), spool=job.output / "incoming")
+    signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGINT, _stop)
+    with EventLog(job.output / EVENTS) as events:
+        aggregator = Aggregator(job, plan, channel, events)
+        try:
+            channel.start()
+            aggregator.run()
+            _finish(job, plan, aggregator, events)
+        except _Stop:
+            log.info("stopping=yes; start the same job again, and it goes on")
+            return EXIT_STOPPED
+        finally:
+            channel.close()
+    return EXIT_DONE
+
+
+def _finish(job: JobConfig, plan: Plan, aggregator: Aggregator, events: EventLog) -> None:
+    """Write a model for each level that devices have trained."""
+    state = aggregator.model.state
+    paths = []
+    for level in aggregator.trained_levels:
+        model = to_onnx(plan, state.weights, state.masks[level])
+        target = job.output / f"model-{level:g}.onnx"
+        write_durably(target, model.SerializeToString())
+        paths.append(str(target))
+        log.info("exported=%s", target)
+    accuracy = {f"{level:g}": round(value, 5) for level, value in aggregator.accuracy.items()}
+    events.write("job_done", accuracy=accuracy, onnx=paths, evaluated_on=aggregator.evaluated_on)
+
+
+def _load_plan(path: Path) -> Plan:
+    try:
+        return Plan.from_json(path.read_bytes())
+    except OSError as error:
+        raise ConfigError(
+            f"plan {path}: cannot be read ({error.strerror}); "
+            "`fedsparse model import` writes one from a torch or ONNX model"
+        ) from error
+    except PlanError as error:
+        raise ConfigError(f"plan {path}: {error}") from error
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_IGN)  # what follows is not to be interrupted again
+    raise _Stop

@@ -1,0 +1,141 @@
+"""`job.toml`: what is trained, how, and until when."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from fedsparse.transport.config import BrokerConfig
+
+METHODS: Final = ("dense", "nst", "pdst", "spdst", "jmwst")
+NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MethodConfig:
+    """How sparsity is found, the `[method]` table.
+
+    Attributes:
+        name: one of `METHODS`.
+        levels: the densities that devices may choose from, largest first; `dense` has only 1.0.
+        r_int: `jmwst`: rounds between two changes of the mask.
+        prune_rate: share of a layer's kept weights that drop-and-grow exchanges, at the start.
+        rotate_levels: whether a device trains in turn at every level up to its own, so that all
+            levels learn from all data (not with `nst`, where a device goes on with its own mask).
+        sense_devices, sense_epochs: stage 1 (`spdst`, `jmwst`): how many devices, for how long.
+    """
+
+    name: str = "spdst"
+    levels: tuple[float, ...] = (0.2, 0.1, 0.05)
+    r_int: int = 5
+    prune_rate: float = 0.25
+    rotate_levels: bool = True
+    sense_devices: int = 2
+    sense_epochs: int = 10
+
+    def __post_init__(self) -> None:
+        if self.name not in METHODS:
+            raise ValueError(f"name must be one of {', '.join(METHODS)}, got '{self.name}'")
+        if not self.levels or any(not 0 < level <= 1 for level in self.levels):
+            raise ValueError(f"levels must be densities in (0, 1], got {list(self.levels)}")
+        if list(self.levels) != sorted(set(self.levels), reverse=True):
+            raise ValueError(f"levels must decrease, got {list(self.levels)}")
+        if self.name == "dense" and self.levels != (1.0,):
+            raise ValueError("the method 'dense' has one level: write levels = [1.0]")
+        if self.r_int < 1 or self.sense_devices < 1 or self.sense_epochs < 1:
+            raise ValueError("r_int, sense_devices and sense_epochs must be at least 1")
+        if not 0 <= self.prune_rate < 1:
+            raise ValueError(f"prune_rate must be in [0, 1), got {self.prune_rate}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingConfig:
+    """What a device does in a round, the `[training]` table; the rate falls exponentially."""
+
+    epochs: int = 1
+    batch_size: int = 32
+    learning_rate: float = 0.1
+    learning_rate_end: float = 0.001
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or not 1 <= self.batch_size <= 65536:
+            raise ValueError("epochs and batch_size must be at least 1")
+        if not 0 < self.learning_rate_end <= self.learning_rate:
+            raise ValueError("0 < learning_rate_end <= learning_rate must hold")
+        if not 0 <= self.momentum < 1 or self.weight_decay < 0:
+            raise ValueError("momentum must be in [0, 1) and weight_decay not negative")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CohortConfig:
+    """Who takes part and how long a round waits, the `[cohort]` table.
+
+    Attributes:
+        min_devices: a round starts when so many devices are ready.
+        expected_devices: the first round waits up to `gather_s` for so many (0: always so long).
+        participation: share of the ready devices that a round samples.
+        gather_s: how long a round waits for the answers of devices that are online.
+        deadline_s: how long a round lasts at most, from its tasks on; devices choose levels by it.
+        offline_grace_s: how long a round waits for a device that went offline in its midst.
+    """
+
+    min_devices: int = 2
+    expected_devices: int = 0
+    participation: float = 1.0
+    gather_s: float = 10.0
+    deadline_s: float = 120.0
+    offline_grace_s: float = 5.0
+
+    def __post_init__(self) -> None:
+        if self.min_devices < 1:
+            raise ValueError(f"min_devices must be at least 1, got {self.min_devices}")
+        if not 0 < self.participation <= 1:
+            raise ValueError(f"participation must be in (0, 1], got {self.participation}")
+        if self.gather_s <= 0 or self.deadline_s <= 0 or self.offline_grace_s < 0:
+            raise ValueError("gather_s, deadline_s and offline_grace_s must be positive")
+        if self.expected_devices < 0:
+            raise ValueError(f"expected_devices must not be negative: {self.expected_devices}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobConfig:
+    """One training job.
+
+    Attributes:
+        name, site: the job's name, and the fleet's (a level of every topic).
+        plan: the model, as written by `fedsparse model import`.
+        weights: `.npz` of initial values by tensor name, or None to initialise afresh.
+        output: folder for checkpoints, the spool, events and the finished models.
+        rounds: training rounds, after stage 1.
+        seed: of everything random on the gateway and in the tasks.
+        test_data: `.npz` with `x` and `y` on the gateway; None evaluates on devices' hold-outs.
+    """
+
+    name: str
+    site: str
+    plan: Path
+    output: Path
+    rounds: int
+    seed: int = 0
+    weights: Path | None = None
+    test_data: Path | None = None
+    broker: BrokerConfig = field(default_factory=BrokerConfig)
+    method: MethodConfig = field(default_factory=MethodConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    cohort: CohortConfig = field(default_factory=CohortConfig)
+
+    def __post_init__(self) -> None:
+        for key in ("name", "site"):
+            if not NAME.fullmatch(getattr(self, key)):
+                raise ValueError(
+                    f"{key} must be 1 to 64 letters, digits, '_', '.' or '-', "
+                    f"got {getattr(self, key)!r}"
+                )
+        if self.rounds < 1:
+            raise ValueError(f"rounds must be at least 1, got {self.rounds}")
+        if not 0 <= self.seed < 2**31:
+            raise ValueError(f"seed must be 0 to 2**31 - 1, got {self.seed}")

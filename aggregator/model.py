@@ -1,0 +1,126 @@
+"""The model of a job on the gateway: its method's state, and the masks that devices hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from aggregator.accumulate import Folded
+from fedsparse.durable import write_durably
+from fedsparse.methods.method import Method
+from fedsparse.methods.state import ServerState
+from fedsparse.plan import Plan
+from fedsparse.sparsity.masks import counts_of
+from fedsparse.sparsity.packing import encode_values, mask_digest
+from fedsparse.types import BoolArray, ByteArray, Weights
+from fedsparse.wire.messages import Stage
+
+SHELF: int = 32  # masks kept as bases of deltas: a few epochs of all levels
+
+
+class GlobalModel:
+    """The weights and masks that devices are given, and what becomes of them after a round.
+
+    Args:
+        plan, method: the model's layers, and how its sparsity is found.
+        state: the method's state; replaced, never changed in place.
+        own_masks: folder of the masks of single devices, for a method that has them (`nst`).
+    """
+
+    def __init__(self, plan: Plan, method: Method, state: ServerState, own_masks: Path) -> None:
+        self.plan = plan
+        self.method = method
+        self._own_masks = own_masks
+        self._shelf: dict[str, ByteArray] = {}  # digest -> packed bits
+        self._values: dict[str, bytes] = {}  # digest -> encoded values under that mask
+        self._replace(state)
+
+    @property
+    def state(self) -> ServerState:
+        """The method's state."""
+        return self._state
+
+    @property
+    def levels(self) -> tuple[float, ...]:
+        """The densities of the model, largest first."""
+        return tuple(sorted(self._state.masks, reverse=True))
+
+    def level_digest(self, level: float) -> str:
+        """Digest of a level's shared mask."""
+        return self._digests[level]
+
+    def kept(self, level: float) -> tuple[int, ...]:
+        """Weights kept in each prunable tensor at `level`."""
+        return counts_of(self.plan, self._state.masks[level])
+
+    def mask_for(self, device: str, level: float) -> str:
+        """Digest of the mask under which `device` works at `level`."""
+        if self.method.own_masks:
+            own = self._load_own(device)
+            if own is not None and int(own.sum()) == self.plan.kept(level):
+                return self._put_on_shelf(own)
+        return self._digests[level]
+
+    def known_mask(self, digest: str) -> BoolArray | None:
+        """The mask `(num_prunable,)` of this digest, if it is one that we gave out lately."""
+        bits = self._shelf.get(digest)
+        if bits is None:
+            return None
+        unpacked = np.unpackbits(bits, count=self.plan.num_prunable, bitorder="little")
+        return unpacked.view(np.bool_)
+
+    def values_under(self, digest: str) -> bytes:
+        """The model's values under a known mask, encoded; cached until the weights change."""
+        if digest not in self._values:
+            mask = self.known_mask(digest)
+            if mask is None:
+                raise KeyError(digest)
+            weights = self._state.weights
+            kept = Weights(prunable=weights.prunable[mask], dense=weights.dense)
+            self._values[digest] = encode_values(kept)
+        return self._values[digest]
+
+    def absorb(self, stage: Stage, round_index: int, folded: Folded, seed: int) -> bool:
+        """Let the method take in a closed round; returns whether the shared masks changed."""
+        before = dict(self._digests)
+        rng = np.random.default_rng([seed, 1])
+        if stage is Stage.SENSE:
+            reports = [(report.num_examples, report.counts) for report in folded.reports]
+            self._replace(self.method.after_sense(self._state, reports, rng))
+        elif stage is Stage.TRAIN and folded.mean is not None:
+            for device, mask in folded.own_masks():
+                self._save_own(device, mask)
+            layers = [(r.num_examples, r.level, r.counts) for r in folded.reports]
+            self._replace(self.method.next_state(self._state, folded.mean, layers, round_index))
+        return before != self._digests
+
+    def _replace(self, state: ServerState) -> None:
+        self._state = state
+        self._values = {}
+        self._digests = {level: self._put_on_shelf(mask) for level, mask in state.masks.items()}
+
+    def _put_on_shelf(self, mask: BoolArray) -> str:
+        digest = mask_digest(self.plan.digest, mask)
+        self._shelf.pop(digest, None)  # the newest stand last
+        self._shelf[digest] = np.packbits(mask, bitorder="little")
+        for old in self._surplus():
+            del self._shelf[old]
+        return digest
+
+    def _surplus(self) -> Iterable[str]:
+        return list(self._shelf)[: max(0, len(self._shelf) - SHELF)]
+
+    def _load_own(self, device: str) -> BoolArray | None:
+        path = self._own_masks / f"{device}.bits"
+        if not path.exists():
+            return None
+        bits = np.fromfile(path, np.uint8)
+        if bits.size != (self.plan.num_prunable + 7) // 8:
+            return None
+        return np.unpackbits(bits, count=self.plan.num_prunable, bitorder="little").view(np.bool_)
+
+    def _save_own(self, device: str, mask: BoolArray) -> None:
+        bits = np.packbits(mask, bitorder="little")
+        write_durably(self._own_masks / f"{device}.bits", bits.tobytes())

@@ -1,0 +1,157 @@
+"""What both importers build on: nodes with their values, views, and every problem of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from fedsparse.errors import PlanError
+from fedsparse.plan import INPUT, Flatten, Operator, Plan, Shape
+from fedsparse.plan.builder import PlanBuilder
+from fedsparse.types import Float32Array
+
+SUPPORTED: Final = (
+    "convolution (1-d, 2-d), linear, batch-norm, relu, max-pool, average-pool, "
+    "global average-pool, add, flatten, and a last softmax, which is dropped"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Imported:
+    """A model as it came in.
+
+    Attributes:
+        plan: its operators.
+        values: its parameters by tensor name, each in its dense shape.
+        notes: what the operator should know, one sentence each.
+        softmax: `softmax` or `log_softmax` where the model ended in one; the plan ends before it.
+    """
+
+    plan: Plan
+    values: dict[str, Float32Array]
+    notes: tuple[str, ...] = ()
+    softmax: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Value:
+    """An intermediate result.
+
+    Attributes:
+        node: the plan node that yields it; empty if it could not be planned.
+        shape: its shape in the source model, without the batch; the plan's may lack axes of size 1.
+    """
+
+    node: str
+    shape: Shape
+
+
+class UnplannedError(Exception):
+    """An operator reads a value that could not be planned, which is already reported."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Assembly:
+    """A plan in the making, with the values of its tensors and the problems met so far."""
+
+    builder: PlanBuilder
+    values: dict[str, Float32Array] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    softmax: str = ""
+    _owners: dict[str, str] = field(default_factory=dict)
+
+    def input(self) -> Value:
+        """The samples."""
+        return Value(node=INPUT, shape=self.builder.shapes[INPUT])
+
+    def claim(self, parameter: str, owner: str) -> None:
+        """Note that `owner` uses a weight; raises `PlanError` when another node does already."""
+        if parameter in self._owners:
+            raise PlanError(
+                f"its weight '{parameter}' is that of node '{self._owners[parameter]}' too; "
+                "a weight that two nodes share cannot be planned"
+            )
+        self._owners[parameter] = owner
+
+    def add(
+        self,
+        operator: Operator,
+        *inputs: Value,
+        name: str,
+        values: Mapping[str, npt.NDArray[Any]] | None = None,
+        shape: Shape | None = None,
+    ) -> Value:
+        """Append a node.
+
+        Args:
+            operator: what it does.
+            inputs: what it reads.
+            name: its wanted name.
+            values: its parameters, by the last part of their tensor names.
+            shape: of the output in the source model; None = the plan's.
+
+        Raises:
+            PlanError: shapes that do not fit, or values that are not finite.
+        """
+        sources = tuple(value.node for value in inputs)
+        shapes = tuple(self.builder.shapes[source] for source in sources)
+        operator.output_shape(shapes)  # first, for its message says more than a weight's shape does
+        arrays = values or {}
+        for tensor in operator.tensors("", shapes):
+            value = arrays[tensor.name.removeprefix(".")]
+            if value.shape != tensor.shape:
+                raise PlanError(f"its {tensor.role.value} is {value.shape}, not {tensor.shape}")
+            if not np.isfinite(value).all():
+                raise PlanError(f"its {tensor.role.value} has values that are not finite")
+        node = self.builder.add(operator, *sources, name=name)
+        for parameter, value in arrays.items():
+            self.values[f"{node}.{parameter}"] = np.ascontiguousarray(value, np.float32)
+        return Value(node=node, shape=self.builder.shapes[node] if shape is None else shape)
+
+    def reshape(self, value: Value, shape: Shape, *, name: str) -> Value:
+        """Another view of a value: a flattening, or axes of size 1 added or removed at the end.
+
+        Raises:
+            PlanError: any other change of shape.
+        """
+        planned = self.builder.shapes[value.node]
+        if len(shape) == 1 and len(planned) > 1:
+            return self.add(Flatten(), value, name=name)
+        if _without_ones(shape) == _without_ones(planned):
+            return Value(node=value.node, shape=shape)
+        raise PlanError(
+            f"it changes samples of shape {value.shape} to {shape}; only flattening can be"
+        )
+
+    def finish(self, source: str, output: Value) -> Imported:
+        """The model that ends in `output`.
+
+        Raises:
+            PlanError: with every problem met, or what is wrong with the plan as a whole.
+        """
+        if self.problems:
+            raise PlanError(_report(source, self.problems))
+        try:
+            plan = self.builder.build(output.node)
+        except PlanError as error:
+            raise PlanError(f"{source}: {error}") from error
+        values = {tensor.name: self.values[tensor.name] for tensor in plan.tensors}
+        return Imported(plan=plan, values=values, notes=tuple(self.notes), softmax=self.softmax)
+
+
+def _without_ones(shape: Shape) -> Shape:
+    while len(shape) > 1 and shape[-1] == 1:
+        shape = shape[:-1]
+    return shape
+
+
+def _report(source: str, problems: list[str]) -> str:
+    advice = f"the runtime can train: {SUPPORTED}. Change the model, or move that part to the data"
+    if len(problems) == 1:
+        return f"{source}: {problems[0]}; {advice}"
+    return "\n  ".join([f"{source}: {len(problems)} problems", *problems, advice])

@@ -1,0 +1,121 @@
+"""A torch module -> plan and values, from the graph that `torch.export` captures."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any, Final
+
+from aggregator.models.assembly import Assembly, Imported, UnplannedError, Value
+from aggregator.models.torch_rules import RULES, Call
+from aggregator.models.verify import check_same_logits
+from fedsparse.errors import PlanError
+from fedsparse.plan import Shape
+from fedsparse.plan.builder import PlanBuilder
+from fedsparse.types import Float32Array
+
+if TYPE_CHECKING:
+    import torch
+
+BATCH: Final = 3  # any size that shows where a model confuses the batch with another axis
+
+
+def from_torch(module: torch.nn.Module, input_shape: Shape, *, name: str = "") -> Imported:
+    """Import a module as it behaves in evaluation; the module itself is not changed.
+
+    Args:
+        module: a classifier that yields `(batch, classes)`; its parameters are the initial values.
+        input_shape: of one sample.
+        name: of the plan; default: the module's class.
+
+    Raises:
+        PlanError: the module cannot be traced, or holds what no plan can express; every problem is
+            named with its node.
+    """
+    name = name or type(module).__name__
+    module = copy.deepcopy(module).cpu().float().eval()
+    program = _export(module, input_shape, name)
+    imported = _GraphReader(program, PlanBuilder(name, input_shape)).read(name)
+    try:
+        check_same_logits(imported, lambda samples: _run(module, samples))
+    except PlanError as error:
+        raise PlanError(f"{name}: {error}") from error
+    return imported
+
+
+def _export(module: torch.nn.Module, input_shape: Shape, name: str) -> Any:  # noqa: ANN401
+    import torch
+
+    samples = torch.zeros((BATCH, *input_shape))
+    try:
+        module(samples)
+    except Exception as error:  # user code may raise anything
+        raise PlanError(
+            f"{name} does not accept samples of shape {input_shape}: {_first_line(error)}"
+        ) from error
+    try:
+        return torch.export.export(module, (samples,), strict=False)
+    except Exception as error:  # the exporter may raise anything
+        raise PlanError(
+            f"{name} cannot be traced (torch.export): {_first_line(error)}; its forward must not "
+            "branch on the values of tensors"
+        ) from error
+
+
+def _run(module: torch.nn.Module, samples: Float32Array) -> Float32Array:
+    import torch
+
+    with torch.no_grad():
+        output: Float32Array = module(torch.from_numpy(samples)).numpy()
+    return output
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+class _GraphReader:
+    """One pass over an exported program, node by node."""
+
+    def __init__(self, program: Any, builder: PlanBuilder) -> None:  # noqa: ANN401
+        self.program = program
+        self.assembly = Assembly(builder=builder)
+        self.values: dict[Any, Value] = {}
+        signature = program.graph_signature
+        self.names: dict[str, str] = {
+            **signature.inputs_to_parameters,
+            **signature.inputs_to_buffers,
+            **signature.inputs_to_lifted_tensor_constants,
+        }
+        self.tensors = {**program.constants, **program.state_dict}
+
+    def read(self, source: str) -> Imported:
+        """The whole model; raises `PlanError` with all its problems."""
+        output = Value(node="", shape=())
+        for node in self.program.graph.nodes:
+            if node.op == "placeholder" and node.name not in self.names:
+                self.values[node] = self.assembly.input()
+            elif node.op == "call_function":
+                self._call(node)
+            elif node.op == "output":
+                output = self._output(source, node.args[0])
+        return self.assembly.finish(source, output)
+
+    def _call(self, node: Any) -> None:  # noqa: ANN401
+        call = Call(node=node, values=self.values, names=self.names, tensors=self.tensors)
+        try:
+            if call.operator not in RULES:
+                raise PlanError("this operator is not supported")
+            value = RULES[call.operator](self.assembly, call)
+        except PlanError as error:
+            self.assembly.problems.append(f"node '{call.label}' ({call.target}): {error}")
+            value = Value(node="", shape=())
+        except UnplannedError:
+            value = Value(node="", shape=())
+        self.values[node] = value
+        if call.is_in_place:
+            self.values[node.args[0]] = value
+
+    def _output(self, source: str, outputs: Any) -> Value:  # noqa: ANN401
+        if len(outputs) != 1 or outputs[0] not in self.values:
+            raise PlanError(f"{source} must yield one tensor, the logits; it yields {len(outputs)}")
+        return self.values[outputs[0]]

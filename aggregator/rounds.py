@@ -1,0 +1,359 @@
+"""Drives a job: real time, real messages and the spool around `ServerRounds`."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+import time
+from collections.abc import Callable
+from typing import Final
+
+from aggregator.accumulate import fold
+from aggregator.course import Course
+from aggregator.events import EventLog
+from aggregator.job import JobConfig
+from aggregator.model import GlobalModel
+from aggregator.report import Measured, RoundReport, measured, ready_fields, update_fields
+from aggregator.scoring import Scoring
+from aggregator.spool import Spool
+from aggregator.tasks import Addressee, make_task, plan_task
+from aggregator.traffic import Traffic
+from aggregator.updates import Asked, Contribution, read_update
+from fedsparse.errors import LocalProtocolError, RemoteProtocolError
+from fedsparse.plan import Plan
+from fedsparse.rounds import server
+from fedsparse.rounds.server import Policy, ServerRounds
+from fedsparse.transport.base import Connected, Disconnected
+from fedsparse.transport.channel import Channel, Delivered, Rejected
+from fedsparse.types import BoolArray
+from fedsparse.wire.headers import decode_message
+from fedsparse.wire.messages import (
+    MAX_TEXT,
+    Failure,
+    Need,
+    Ready,
+    Receipt,
+    Stage,
+    Status,
+    Update,
+    Verdict,
+)
+
+log = logging.getLogger("aggregator")
+
+LONGEST_WAIT_S: Final = 1.0
+LONGEST_PAUSE_S: Final = 30.0
+
+
+class Aggregator:
+    """One job on the gateway, from its first offer to its finished model.
+
+    Args:
+        job, plan: what is trained.
+        channel: the way to the devices.
+        events: the job's diary.
+        clock: seconds that never go back.
+
+    Attributes:
+        accuracy: the latest accuracy by level.
+
+    Raises:
+        ConfigError: the output folder holds another job, or a file of the job is invalid.
+    """
+
+    def __init__(
+        self,
+        job: JobConfig,
+        plan: Plan,
+        channel: Channel,
+        events: EventLog,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._job = job
+        self._plan = plan
+        self._channel = channel
+        self._events = events
+        self._clock = clock
+        self._scoring = Scoring(job, plan)
+        self._course = Course(job, plan, evaluate_on_devices=self._scoring.on_devices)
+        self._machine = ServerRounds(_policy(job), started=self._course.resumed)
+        self._spool = Spool(job.output / "spool")
+        self._traffic = Traffic(channel)
+        self._asked: dict[str, Asked] = {}
+        self._measured: list[Measured] = []
+        self._opened_s = 0.0
+        self._reopen_s = math.inf
+        self.accuracy: dict[float, float] = {}
+
+    @property
+    def done(self) -> bool:
+        """Whether all rounds are over."""
+        return self._course.done
+
+    @property
+    def model(self) -> GlobalModel:
+        """The model, from the first answers on."""
+        return self._course.model
+
+    @property
+    def trained_levels(self) -> list[float]:
+        """The levels that devices have trained, largest first."""
+        return sorted(self._course.trained_levels, reverse=True)
+
+    @property
+    def evaluated_on(self) -> str:
+        """`gateway` or `devices`."""
+        return "devices" if self._scoring.on_devices else "gateway"
+
+    def run(self) -> None:
+        """Work until the job is done."""
+        self._events.write(
+            "job_started",
+            job=self._job.name,
+            method=self._job.method.name,
+            seed=self._job.seed,
+            levels=list(self._job.method.levels),
+            num_prunable=self._plan.num_prunable,
+            num_dense=self._plan.num_dense,
+            rounds=self._job.rounds,
+            resumed=self._course.resumed,
+        )
+        self._open()
+        while not self.done:
+            self.step()
+
+    def step(self) -> None:
+        """Wait for the next thing to happen, and deal with it."""
+        now_s = self._clock()
+        if now_s >= self._reopen_s:
+            self._reopen_s = math.inf
+            self._open()
+        wait_s = min(
+            LONGEST_WAIT_S, self._machine.next_tick_s(now_s), max(0.0, self._reopen_s - now_s)
+        )
+        match self._channel.poll(wait_s):
+            case Delivered() as delivered:
+                self._on_message(delivered)
+            case Rejected(device=device, reason=reason):
+                self._reject(device, reason)
+            case Disconnected(reason=reason):
+                log.warning("broker=lost reason=%r", reason)
+            case Connected():
+                log.info("broker=connected")
+        self._perform(self._machine.tick(self._clock()))
+
+    def _open(self) -> None:
+        """Offer the present round to all devices."""
+        self._opened_s = self._clock()
+        self._asked, self._measured = {}, []
+        now = self._course.round
+        self._spool.clear(but=now.round_id)
+        offer = self._course.offer(self._machine.seconds_left(self._opened_s))
+        self._channel.send(None, offer)
+        if self.done:
+            return
+        self._events.write(
+            "round_opened",
+            round=now.round_id,
+            attempt=now.attempt,
+            stage=now.stage.value,
+            levels=list(offer.levels),
+        )
+        cohort = self._course.open_round.cohort
+        self._asked = {device: self._ask(device, level) for device, level in cohort.items()}
+        stored = self._spool.digests(now.round_id)
+        self._perform(
+            self._machine.open(
+                now.round_id,
+                now.stage,
+                offer.levels,
+                self._opened_s,
+                cohort=cohort,
+                delivered={device: stored[device] for device in stored if device in cohort},
+            )
+        )
+
+    # What the state machine asks for
+
+    def _perform(self, effects: list[server.Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case server.Start(levels=levels):
+                    self._course.start(levels)
+                case server.Assign(device=device, level=level):
+                    self._assign(device, level)
+                case server.SendPlan(device=device):
+                    task, text = plan_task(self._job, self._plan, self._course.round)
+                    self._channel.send(device, task, text)
+                    self._traffic.of(device).sent(task.parts)
+                case server.Close(devices=devices):
+                    self._close(devices)
+                case server.Repeat():
+                    self._repeat()
+
+    def _assign(self, device: str, level: float) -> None:
+        ready = self._machine.answer(device)
+        if ready is None:
+            raise LocalProtocolError(f"{device} has a task but gave no answer")
+        self._asked[device] = self._ask(device, level)
+        self._course.assigned(dict(self._machine.cohort()))
+        self._send_task(Addressee(device=device, level=level, held=ready.held))
+
+    def _send_task(self, to: Addressee) -> None:
+        seconds_left = max(0.001, self._machine.seconds_left(self._clock()))
+        task, body = make_task(self._job, self.model, self._course.round, to, seconds_left)
+        self._channel.send(to.device, task, body)
+        self._traffic.of(to.device).sent(task.parts)
+        self._events.write("task_sent", round=task.round_id, device=to.device, level=to.level)
+
+    def _ask(self, device: str, level: float) -> Asked:
+        digest = self.model.mask_for(device, level)
+        return Asked(
+            stage=self._course.round.stage,
+            level=level,
+            mask_digest=digest,
+            mask=lambda: self._known_mask(digest),
+            evolves=self._course.evolves,
+        )
+
+    def _known_mask(self, digest: str) -> BoolArray:
+        mask = self.model.known_mask(digest)
+        if mask is None:
+            raise LocalProtocolError(f"the mask {digest[:12]} of an open task was forgotten")
+        return mask
+
+    def _close(self, devices: tuple[str, ...]) -> None:
+        """Fold the round, keep the result, score it, and go on to the next."""
+        now = self._course.round
+        folded = fold(
+            self._plan,
+            devices,
+            self._read_from_spool,
+            self.model.state.weights,
+            evolved=self.model.method.own_masks and now.stage is Stage.TRAIN,
+        )
+        cohort = len(self._course.open_round.cohort)
+        changed = self._course.closed(folded)
+        scores = self._scoring.after_round(self.model.state, folded.evaluations)
+        self.accuracy = scores or self.accuracy
+        report = RoundReport(
+            now=now,
+            wall_s=self._clock() - self._opened_s,
+            measured=tuple(self._measured),
+            cohort=cohort,
+            mask_changed=changed,
+            loss=folded.loss,
+            accuracy=scores,
+            traffic=self._traffic.close(),
+        )
+        self._events.write("round_closed", **report.fields())
+        self._open()
+
+    def _read_from_spool(self, device: str) -> tuple[Update, Contribution]:
+        round_id = self._course.round.round_id
+        message, body = decode_message(self._spool.load(round_id, device))
+        if not isinstance(message, Update):
+            raise LocalProtocolError(f"the spool holds a {type(message).__name__} of {device}")
+        return message, read_update(self._plan, self._asked[device], message, body)
+
+    def _repeat(self) -> None:
+        """Nobody delivered: offer the round again, a little later each time."""
+        now = self._course.round
+        pause_s = min(LONGEST_PAUSE_S, 0.5 * 2 ** min(now.attempt, 10))
+        log.warning("round=%d updates=0 again_in=%.1f", now.round_id, pause_s)
+        self._events.write("round_repeated", round=now.round_id, again_in_s=pause_s)
+        self._course.repeat()
+        self._reopen_s = self._clock() + pause_s
+
+    # What devices say
+
+    def _on_message(self, delivered: Delivered) -> None:
+        device, message = delivered.device, delivered.message
+        if isinstance(message, Status):
+            self._on_status(device, message)
+            return
+        if getattr(message, "job", self._job.name) != self._job.name:
+            self._reject(device, f"{type(message).__name__} for another job")
+            return
+        match message:
+            case Ready():
+                self._on_ready(device, message)
+            case Update():
+                self._on_update(device, message, delivered)
+            case Failure(round_id=round_id, reason=reason):
+                self._events.write("device_failed", round=round_id, device=device, reason=reason)
+                self._perform(self._machine.failed(device, round_id, self._clock()))
+            case Need():
+                self._on_need(device, message)
+
+    def _on_status(self, device: str, status: Status) -> None:
+        event = "device_online" if status.online else "device_offline"
+        self._events.write(event, device=device, board=status.board)
+        change = self._machine.device_online if status.online else self._machine.device_offline
+        self._perform(change(device, self._clock()))
+
+    def _on_ready(self, device: str, ready: Ready) -> None:
+        if ready.has_plan and ready.round_id == self._course.round.round_id:
+            self._events.write("device_ready", device=device, **ready_fields(ready))
+        self._perform(self._machine.answered(device, ready, self._clock()))
+
+    def _on_need(self, device: str, need: Need) -> None:
+        """A device of the cohort lost a mask that it had: send its task with the mask."""
+        level = self._machine.cohort().get(device)
+        if need.what == "mask" and level is not None:
+            self._send_task(Addressee(device=device, level=level, held=()))
+
+    def _on_update(self, device: str, update: Update, delivered: Delivered) -> None:
+        """Store an update that is wanted and good, then say what became of it."""
+        digest = hashlib.sha256(delivered.body).hexdigest()
+        verdict, reason = self._machine.verdict(device, update.round_id, digest), ""
+        is_new = verdict is None
+        if verdict is None:
+            verdict, reason = self._take(device, update, delivered)
+        elif verdict is Verdict.REJECTED:
+            reason = f"an update for round {update.round_id} that was not asked for"
+        receipt = Receipt(
+            job=self._job.name,
+            round_id=update.round_id,
+            update_digest=digest,
+            verdict=verdict,
+            reason=reason[:MAX_TEXT],
+        )
+        self._channel.send(device, receipt)
+        if verdict is Verdict.REJECTED:
+            self._reject(device, reason)
+            self._perform(self._machine.failed(device, update.round_id, self._clock()))
+        elif is_new:
+            self._traffic.of(device).received(update.parts)
+            self._measured.append(measured(update))
+            self._events.write("update", device=device, **update_fields(update))
+            self._perform(self._machine.stored(device, digest, self._clock()))
+
+    def _take(self, device: str, update: Update, delivered: Delivered) -> tuple[Verdict, str]:
+        """Check an update, and put it on the disk; a refusal says what is wrong with it."""
+        try:
+            read_update(self._plan, self._asked[device], update, delivered.body)
+        except RemoteProtocolError as error:
+            return Verdict.REJECTED, str(error)
+        self._spool.store(update.round_id, device, delivered.frame)
+        return Verdict.ACCEPTED, ""
+
+    def _reject(self, device: str, reason: str) -> None:
+        log.warning("rejected=%s reason=%r", device or "unknown", reason)
+        self._events.write("rejected", device=device, reason=reason)
+
+
+def _policy(job: JobConfig) -> Policy:
+    cohort = job.cohort
+    return Policy(
+        min_devices=cohort.min_devices,
+        expected_devices=cohort.expected_devices,
+        participation=cohort.participation,
+        gather_s=cohort.gather_s,
+        deadline_s=cohort.deadline_s,
+        offline_grace_s=cohort.offline_grace_s,
+        sense_devices=job.method.sense_devices,
+        rotate_levels=job.method.rotate_levels and job.method.name != "nst",
+        seed=job.seed,
+    )

@@ -1,0 +1,46 @@
+"""How good the model is at each level: on the gateway's test set, or on the devices' hold-outs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from aggregator.evaluate import Evaluator, load_test_set
+from aggregator.job import JobConfig
+from fedsparse.methods.state import ServerState
+from fedsparse.plan import Plan
+from fedsparse.wire.messages import Evaluation
+
+
+class Scoring:
+    """Accuracy by level.
+
+    Where the gateway has a test set, every level is scored there after each round. Where it has
+    none, devices score what they receive: a round's figures are then those of the model that the
+    round before it left, at the levels that devices hold.
+    """
+
+    def __init__(self, job: JobConfig, plan: Plan) -> None:
+        self._evaluator: Evaluator | None = None
+        if job.test_data is not None:
+            self._evaluator = Evaluator(plan, *load_test_set(job.test_data, plan))
+
+    @property
+    def on_devices(self) -> bool:
+        """Whether devices have to score the model."""
+        return self._evaluator is None
+
+    def after_round(
+        self, state: ServerState, reported: Mapping[float, Evaluation]
+    ) -> dict[float, float]:
+        """Accuracy in [0, 1] by level; empty where nobody scored."""
+        scores = dict(reported)
+        if self._evaluator is not None:
+            scores = {
+                level: self._evaluator.evaluate(state.weights, mask)
+                for level, mask in state.masks.items()
+            }
+        return {
+            level: score.correct / score.count
+            for level, score in sorted(scores.items(), reverse=True)
+            if score.count
+        }

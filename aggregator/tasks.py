@@ -1,0 +1,114 @@
+"""The message that gives a device its work, with no byte that the device has already."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from aggregator.job import JobConfig
+from aggregator.model import GlobalModel
+from fedsparse.methods.schedule import learning_rate
+from fedsparse.plan import Plan
+from fedsparse.sparsity.packing import F32, encode_mask
+from fedsparse.wire.messages import Part, Stage, Task
+
+PLAN_CODEC = "json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Round:
+    """What all tasks of a round have in common.
+
+    Attributes:
+        round_id, attempt, stage: as offered.
+        index: the training round, counted from 0 as the methods do.
+        evaluate: whether devices score the model on their hold-outs.
+    """
+
+    round_id: int
+    attempt: int
+    stage: Stage
+    index: int
+    evaluate: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Addressee:
+    """A device with a task: at which level, and which masks it holds already."""
+
+    device: str
+    level: float
+    held: tuple[str, ...]
+
+
+def make_task(
+    job: JobConfig, model: GlobalModel, now: Round, to: Addressee, seconds_left: float
+) -> tuple[Task, bytes]:
+    """The task of a device and its body: the mask where the device lacks it, then the values.
+
+    Args:
+        job, model, now: what is trained.
+        to: who is to train it.
+        seconds_left: until the round closes.
+    """
+    digest = model.mask_for(to.device, to.level)
+    parts, body = _mask_part(model, digest, to.held)
+    values = model.values_under(digest)
+    parts.append(Part(name="values", codec=F32, size=len(values)))
+    sensing = now.stage is Stage.SENSE
+    training = job.training
+    task = Task(
+        job=job.name,
+        round_id=now.round_id,
+        attempt=now.attempt,
+        stage=now.stage,
+        plan_digest=model.plan.digest,
+        parts=tuple(parts),
+        mask_digest=digest,
+        level=to.level,
+        seconds_left=seconds_left,
+        seed=job.seed,
+        epochs=job.method.sense_epochs if sensing else training.epochs,
+        batch_size=training.batch_size,
+        learning_rate=learning_rate(
+            now.index, job.rounds, training.learning_rate, training.learning_rate_end
+        ),
+        momentum=training.momentum,
+        weight_decay=training.weight_decay,
+        evolve=sensing or (now.stage is Stage.TRAIN and model.method.evolves(now.index)),
+        prune_rate=model.method.prune_rate(now.index),
+        evaluate=now.evaluate,
+    )
+    return task, body + values
+
+
+def plan_task(job: JobConfig, plan: Plan, now: Round) -> tuple[Task, bytes]:
+    """The plan, for a device that has none."""
+    text = plan.to_json().encode()
+    task = Task(
+        job=job.name,
+        round_id=now.round_id,
+        attempt=now.attempt,
+        stage=now.stage,
+        plan_digest=plan.digest,
+        parts=(Part(name="plan", codec=PLAN_CODEC, size=len(text)),),
+    )
+    return task, text
+
+
+def _mask_part(model: GlobalModel, digest: str, held: tuple[str, ...]) -> tuple[list[Part], bytes]:
+    """The mask, as a change of one that the device holds where it can be; nothing if it has it."""
+    if digest in held:
+        return [], b""
+    mask = model.known_mask(digest)
+    if mask is None:
+        raise KeyError(digest)
+    bases = ((known, model.known_mask(known)) for known in held)
+    base_digest, base = next(((d, m) for d, m in bases if m is not None), ("", None))
+    encoded = encode_mask(mask, base)
+    part = Part(
+        name="mask",
+        codec=encoded.codec,
+        size=len(encoded.data),
+        base=base_digest if encoded.base else "",
+    )
+    return [part], encoded.data

@@ -1,0 +1,106 @@
+"""What a device sent, checked against what it was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from fedsparse.errors import RemoteProtocolError
+from fedsparse.plan import Plan
+from fedsparse.sparsity.masks import counts_of
+from fedsparse.sparsity.packing import (
+    F32,
+    decode_counts,
+    decode_mask,
+    decode_values,
+    mask_digest,
+)
+from fedsparse.types import BoolArray, Weights
+from fedsparse.wire.headers import split_parts
+from fedsparse.wire.messages import Part, Stage, Update
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What a device's open task was.
+
+    Attributes:
+        stage, level: of the task.
+        mask_digest: of the mask that it was given.
+        mask: yields that mask `(num_prunable,)`.
+        evolves: whether the device was to change it.
+    """
+
+    stage: Stage
+    level: float
+    mask_digest: str
+    mask: Callable[[], BoolArray]
+    evolves: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contribution:
+    """The content of a good update.
+
+    Attributes:
+        mask: `(num_prunable,)` under which it was trained; None for an answer without values.
+        weights: kept values and dense tensors; None likewise.
+        counts: weights kept in each prunable tensor.
+    """
+
+    mask: BoolArray | None
+    weights: Weights | None
+    counts: tuple[int, ...]
+
+
+def read_update(plan: Plan, asked: Asked, update: Update, body: memoryview) -> Contribution:
+    """Check an update and decode it.
+
+    Raises:
+        RemoteProtocolError: it is not an answer to what was asked; the message says why.
+    """
+    if update.stage is not asked.stage:
+        raise RemoteProtocolError(f"the update is for {update.stage.value}: {asked.stage.value}")
+    if update.level != asked.level:
+        raise RemoteProtocolError(f"the update is at level {update.level}, not {asked.level}")
+    parts = split_parts(update.parts, body)
+    if asked.stage is Stage.EVALUATE:
+        if update.evaluation is None:
+            raise RemoteProtocolError("the update carries no evaluation")
+        return Contribution(mask=None, weights=None, counts=())
+    if asked.stage is Stage.SENSE:
+        if "layers" not in parts:
+            raise RemoteProtocolError("the update carries no layer densities")
+        counts = decode_counts(parts["layers"][1], plan)
+        return Contribution(mask=None, weights=None, counts=counts)
+    mask = _mask(plan, asked, update, parts)
+    if "values" not in parts or parts["values"][0].codec != F32:
+        raise RemoteProtocolError(f"the update carries no values as '{F32}'")
+    weights = decode_values(parts["values"][1], int(np.count_nonzero(mask)), plan.num_dense)
+    return Contribution(mask=mask, weights=weights, counts=counts_of(plan, mask))
+
+
+def _mask(
+    plan: Plan, asked: Asked, update: Update, parts: dict[str, tuple[Part, memoryview]]
+) -> BoolArray:
+    """The mask of an update: the one that the device was given, or the one it sent."""
+    if not asked.evolves:
+        if update.mask_digest != asked.mask_digest or "mask" in parts:
+            raise RemoteProtocolError("the update is under another mask than its task")
+        return asked.mask()
+    if "mask" not in parts:
+        raise RemoteProtocolError("the update carries no mask, though its mask was to evolve")
+    part, data = parts["mask"]
+    if part.base not in ("", asked.mask_digest):
+        raise RemoteProtocolError("the update's mask is a delta against an unknown mask")
+    mask = decode_mask(part.codec, data, plan.num_prunable, asked.mask() if part.base else None)
+    if mask_digest(plan.digest, mask) != update.mask_digest:
+        raise RemoteProtocolError("the update's mask does not have the digest it names")
+    if int(np.count_nonzero(mask)) != plan.kept(asked.level):
+        raise RemoteProtocolError(
+            f"the update's mask keeps {int(np.count_nonzero(mask))} weights, its level "
+            f"{plan.kept(asked.level)}"
+        )
+    return mask

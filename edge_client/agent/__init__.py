@@ -1,0 +1,1 @@
+"""The resident process: MQTT, store and policy; it reaches no numpy by any path."""

@@ -1,0 +1,252 @@
+"""The resident agent: hears offers, answers them, runs trainers, delivers what they made."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from typing import Final
+
+from edge_client.agent.choice import CalibrationMissing, Chooser, PlanMissing
+from edge_client.agent.process import Outcome, TrainerProcess
+from edge_client.config import ClientConfig
+from edge_client.host import Host
+from edge_client.memory import peak_rss_bytes
+from edge_client.store import Store
+from edge_client.trainer.request import TrainRequest
+from fedsparse.durable import write_durably
+from fedsparse.errors import FedSparseError
+from fedsparse.rounds import client
+from fedsparse.rounds.client import ClientRounds, Phase
+from fedsparse.transport.base import Connected, Disconnected
+from fedsparse.transport.channel import Channel, Delivered, Rejected
+from fedsparse.wire.headers import decode_message, encode_message, split_parts
+from fedsparse.wire.messages import (
+    MAX_TEXT,
+    Failure,
+    Message,
+    Need,
+    Offer,
+    Ready,
+    Receipt,
+    Task,
+    Update,
+    Verdict,
+)
+
+log = logging.getLogger("edge-client")
+
+CALIBRATION_LIMIT_S: Final = 120.0
+BUSY_POLL_S: Final = 0.02
+IDLE_POLL_S: Final = 5.0
+
+
+class Agent:
+    """One device's agent.
+
+    Args:
+        config: who the device is, and what it may use.
+        store: its disk.
+        host: where its means are read.
+        channel: its way to the aggregator.
+    """
+
+    def __init__(self, config: ClientConfig, store: Store, host: Host, channel: Channel) -> None:
+        self._config = config
+        self._store = store
+        self._channel = channel
+        self._chooser = Chooser(config=config, store=store, host=host)
+        self._rounds = ClientRounds()
+        self._trainer: TrainerProcess | None = None
+        self._calibrating = False
+        self._answer: Ready | None = None
+        self._task: Task | None = None
+
+    def step(self) -> None:
+        """Wait for the next thing to happen, and deal with it."""
+        match self._channel.poll(BUSY_POLL_S if self._trainer else IDLE_POLL_S):
+            case Connected():
+                log.info("broker=connected")
+            case Disconnected(reason=reason):
+                log.warning("broker=lost reason=%r", reason)
+            case Rejected(reason=reason):
+                log.warning("rejected=%r", reason)
+            case Delivered(message=message, body=body):
+                self._on_message(message, body)
+        self._watch_trainer()
+
+    def close(self) -> None:
+        """End the trainer, and say goodbye."""
+        if self._trainer is not None:
+            self._trainer.stop()
+        self._channel.close()
+
+    def _on_message(self, message: Message, body: memoryview) -> None:
+        match message:
+            case Offer():
+                self._perform(self._rounds.offered(message))
+            case Task():
+                self._perform(self._rounds.assigned(message, bytes(body)))
+            case Receipt():
+                self._on_receipt(message)
+            case _:
+                log.warning("ignored=%s", type(message).__name__)
+
+    def _on_receipt(self, receipt: Receipt) -> None:
+        if not self._store.outbox.exists():
+            return
+        _, body = decode_message(self._store.outbox.read_bytes())
+        effects = self._rounds.received(receipt, hashlib.sha256(body).hexdigest())
+        if effects:
+            level = logging.INFO if receipt.verdict is Verdict.ACCEPTED else logging.WARNING
+            log.log(
+                level,
+                "round=%d update=%s reason=%r",
+                receipt.round_id,
+                receipt.verdict.value,
+                receipt.reason,
+            )
+        self._perform(effects)
+
+    def _perform(self, effects: list[client.Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case client.Decide(offer=offer):
+                    self._decide(offer)
+                case client.AnswerAgain():
+                    self._send_answer()
+                case client.KeepPlan(task=task, body=body):
+                    self._keep_plan(task, body)
+                case client.Train(task=task, body=body):
+                    self._train(task, body)
+                case client.StopTraining():
+                    self._stop_trainer()
+                case client.Upload():
+                    self._upload()
+                case client.ClearOutbox():
+                    self._store.outbox.unlink(missing_ok=True)
+
+    def _decide(self, offer: Offer) -> None:
+        """Answer an offer, unless its update is waiting or something is missing first."""
+        if self._calibrating:
+            return  # the answer follows when the measurement is done
+        if self._outbox_is_for(offer):
+            self._perform(self._rounds.in_outbox())
+            return
+        choice = self._chooser.choose(offer)
+        if isinstance(choice, CalibrationMissing):
+            log.info("calibrating=yes plan=%s", offer.plan_digest[:12])
+            self._calibrating = True
+            self._trainer = TrainerProcess(choice.request, self._store.task, CALIBRATION_LIMIT_S)
+            return
+        if isinstance(choice, PlanMissing):
+            self._answer = Ready(
+                job=offer.job,
+                round_id=offer.round_id,
+                attempt=offer.attempt,
+                level=None,
+                has_plan=False,
+            )
+            self._send_answer()
+            return
+        self._answer = choice
+        self._send_answer()
+        self._rounds.decided(takes_part=choice.level is not None)
+        log.info("round=%d level=%s reason=%r", offer.round_id, choice.level, choice.reason)
+
+    def _send_answer(self) -> None:
+        if self._answer is not None:
+            self._channel.send(None, self._answer)
+
+    def _keep_plan(self, task: Task, body: bytes) -> None:
+        text = split_parts(task.parts, body)["plan"][1]
+        try:
+            self._store.save_plan(task.plan_digest, bytes(text))
+        except FedSparseError as error:
+            log.warning("plan=%s refused=%r", task.plan_digest[:12], str(error))
+            return
+        if self._rounds.offer is not None:
+            self._decide(self._rounds.offer)
+
+    def _outbox_is_for(self, offer: Offer) -> bool:
+        """Whether an update for this round was trained before; a damaged one is removed."""
+        try:
+            message, _ = decode_message(self._store.outbox.read_bytes())
+        except FileNotFoundError:
+            return False
+        except FedSparseError as error:
+            log.warning("outbox=damaged reason=%r", str(error))
+        else:
+            if isinstance(message, Update) and message.job == offer.job:
+                return message.round_id == offer.round_id
+        self._store.outbox.unlink()
+        return False
+
+    def _train(self, task: Task, body: bytes) -> None:
+        self._task = task
+        folder = self._store.task
+        write_durably(folder / "task.frame", encode_message(task, body))
+        request = TrainRequest(
+            frame=str(folder / "task.frame"),
+            plan=str(self._store.plan_path(task.plan_digest)),
+            masks=str(self._store.masks),
+            data=str(self._config.data.path),
+            holdout=self._config.data.holdout,
+            output=str(self._store.outbox),
+            threads=self._config.budget.threads,
+            agent_rss_bytes=peak_rss_bytes(),
+        )
+        self._trainer = TrainerProcess(request, folder, task.seconds_left)
+
+    def _watch_trainer(self) -> None:
+        outcome = self._trainer.poll() if self._trainer else None
+        if outcome is None:
+            return
+        self._trainer = None
+        if self._calibrating:
+            self._calibrated(outcome)
+        elif outcome.mask_missing and self._task is not None:
+            self._rounds.mask_missing()
+            need = Need(what="mask", job=self._task.job, round_id=self._task.round_id)
+            self._channel.send(None, need)
+        elif outcome.reason:
+            self._give_up(outcome.reason)
+        else:
+            self._perform(self._rounds.trained())
+
+    def _calibrated(self, outcome: Outcome) -> None:
+        self._calibrating = False
+        offer = self._rounds.offer
+        if self._rounds.phase is not Phase.DECIDING or offer is None:
+            return
+        if not outcome.reason:
+            self._decide(offer)
+            return
+        log.error("calibration=failed reason=%r", outcome.reason)
+        self._answer = Ready(
+            job=offer.job,
+            round_id=offer.round_id,
+            attempt=offer.attempt,
+            level=None,
+            reason=f"calibration failed: {outcome.reason}"[:MAX_TEXT],
+        )
+        self._send_answer()
+        self._rounds.decided(takes_part=False)
+
+    def _give_up(self, reason: str) -> None:
+        """The task cannot be done: tell the operator, and wait for the next round."""
+        effects = self._rounds.failed()
+        if self._task is not None:
+            log.error("round=%d failed=%r", self._task.round_id, reason)
+            failure = Failure(
+                job=self._task.job, round_id=self._task.round_id, reason=reason[:MAX_TEXT]
+            )
+            self._channel.send(None, failure)
+        self._perform(effects)
+
+    def _stop_trainer(self) -> None:
+        if self._trainer is not None and not self._calibrating:
+            self._trainer.stop()
+            self._trainer = None
+
+    def _upload(self) -> None:
+        self._channel.send_frame(self._store.outbox.read_bytes())

@@ -1,0 +1,135 @@
+"""From an offer to an answer: plan, calibration, samples, budget."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge_client.budget import Decision, decide
+from edge_client.calibration import Calibration
+from edge_client.config import ClientConfig
+from edge_client.data.header import count_samples
+from edge_client.data.holdout import holdout_sizes
+from edge_client.host import Host
+from edge_client.memory import rss_bytes
+from edge_client.store import Store
+from edge_client.trainer.request import CalibrateRequest
+from fedsparse import __version__
+from fedsparse.errors import DataError, EngineError, FedSparseError
+from fedsparse.plan import Plan
+from fedsparse.wire.messages import MAX_TEXT, Offer, Ready
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanMissing:
+    """The plan is not in the store: ask for it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CalibrationMissing:
+    """The kernels have not been measured on this plan: run this first."""
+
+    request: CalibrateRequest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chooser:
+    """Answers offers for one device."""
+
+    config: ClientConfig
+    store: Store
+    host: Host
+
+    def choose(self, offer: Offer) -> Ready | PlanMissing | CalibrationMissing:
+        """The answer to an offer, or what is to be had before there can be one.
+
+        Samples that do not fit the plan are this device's own fault: it declines, and says why.
+        """
+        plan = self.store.load_plan(offer.plan_digest)
+        if plan is None:
+            return PlanMissing()
+        try:
+            num_examples = self._training_samples(plan)
+        except FedSparseError as error:
+            return self._decline(offer, str(error))
+        calibration = self._calibration(offer)
+        if calibration is None:
+            return CalibrationMissing(request=self._request(offer))
+        try:
+            decision = decide(
+                offer,
+                plan,
+                num_examples,
+                self.host,
+                calibration,
+                self.config.budget,
+                rss_bytes(),
+            )
+        except EngineError as error:  # an offer that contradicts its plan
+            return self._decline(offer, str(error))
+        return self._answer(offer, decision, num_examples)
+
+    def _answer(self, offer: Offer, decision: Decision, num_examples: int) -> Ready:
+        forecast = decision.chosen or decision.rows[-1]
+        return Ready(
+            job=offer.job,
+            round_id=offer.round_id,
+            attempt=offer.attempt,
+            level=decision.level,
+            held=self._held(offer, decision.level),
+            num_examples=num_examples,
+            engine=decision.engine,
+            board=self.host.board,
+            reason=decision.reason[:MAX_TEXT],
+            predicted_peak_bytes=forecast.peak_bytes,
+            memory_budget_bytes=decision.memory_budget_bytes,
+            predicted_round_s=forecast.round_s,
+        )
+
+    def _decline(self, offer: Offer, reason: str) -> Ready:
+        return Ready(
+            job=offer.job,
+            round_id=offer.round_id,
+            attempt=offer.attempt,
+            level=None,
+            board=self.host.board,
+            reason=reason[:MAX_TEXT],
+        )
+
+    def _training_samples(self, plan: Plan) -> int:
+        data = self.config.data
+        count, shape, _ = count_samples(data.path)
+        if shape != plan.input_shape:
+            raise DataError(
+                f"{data.path}: samples of shape {shape}, the model takes {plan.input_shape}"
+            )
+        return holdout_sizes(count, data.holdout)[0]
+
+    def _held(self, offer: Offer, level: float | None) -> tuple[str, ...]:
+        """The masks that spare bytes: those on offer, and the latest, as the base of a change."""
+        if level is None:
+            return ()
+        held = self.store.held_masks()
+        return tuple(digest for digest in held if digest in offer.mask_digests or digest == held[0])
+
+    def _calibration_path(self, offer: Offer) -> Path:
+        batch, threads = offer.batch_size, self.config.budget.threads
+        key = f"{offer.plan_digest[:16]}-{__version__}-batch{batch}-threads{threads}"
+        return self.store.calibration_path(key)
+
+    def _calibration(self, offer: Offer) -> Calibration | None:
+        try:
+            found = Calibration.from_json(self._calibration_path(offer).read_bytes())
+        except (OSError, FedSparseError):
+            return None
+        return found if found.covers(offer.plan_digest, offer.batch_size, offer.levels) else None
+
+    def _request(self, offer: Offer) -> CalibrateRequest:
+        return CalibrateRequest(
+            plan=str(self.store.plan_path(offer.plan_digest)),
+            levels=offer.levels,
+            kept=offer.kept,
+            batch_size=offer.batch_size,
+            output=str(self._calibration_path(offer)),
+            threads=self.config.budget.threads,
+        )

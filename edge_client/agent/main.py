@@ -1,0 +1,101 @@
+"""Starting and ending an agent: configuration, connection, signals."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import time
+import uuid
+from pathlib import Path
+from types import FrameType
+from typing import Final
+
+from edge_client.agent.agent import Agent
+from edge_client.config import ClientConfig
+from edge_client.data.header import count_samples
+from edge_client.host import open_host
+from edge_client.store import Store
+from fedsparse import __version__
+from fedsparse.config import load
+from fedsparse.errors import TransportError
+from fedsparse.transport.channel import Channel, status_will
+from fedsparse.transport.mqtt import MqttTransport
+from fedsparse.wire.messages import Status
+from fedsparse.wire.topics import Topics
+
+log = logging.getLogger("edge-client")
+
+FIRST_PAUSE_S: Final = 1.0
+LONGEST_PAUSE_S: Final = 60.0
+
+
+class _Stop(Exception):
+    """SIGTERM or SIGINT has come."""
+
+
+def run(path: Path) -> int:
+    """Run the device that `client.toml` describes until it is told to stop; returns 0.
+
+    Raises:
+        ConfigError, DataError: the file, the store, the profile or the samples are at fault.
+    """
+    config = load(ClientConfig, path)
+    count_samples(config.data.path)  # a device without samples is to fail here, not in a round
+    store = Store(config.store)
+    host = open_host(config.profile)
+    status = Status(
+        device=config.device,
+        online=True,
+        board=host.board,
+        version=__version__,
+        session=uuid.uuid4().hex[:8],
+    )
+    topics = Topics(config.site)
+    transport = MqttTransport(
+        config.broker,
+        client_id=f"{config.site}-{config.device}",
+        will=status_will(topics, status),
+    )
+    channel = Channel(
+        transport,
+        topics,
+        device=config.device,
+        spool=store.root / "incoming",
+        status=status,
+    )
+    agent = Agent(config, store, host, channel)
+    signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGINT, _stop)
+    log.info("device=%s site=%s board=%r version=%s", *_who(config), host.board, __version__)
+    try:
+        _connect(channel, f"{config.broker.host}:{config.broker.port}")
+        while True:
+            agent.step()
+    except _Stop:
+        log.info("stopping=yes")
+    finally:
+        agent.close()
+    return 0
+
+
+def _connect(channel: Channel, address: str) -> None:
+    """A device may be up before its gateway: try until the broker is there."""
+    pause_s = FIRST_PAUSE_S
+    while True:
+        try:
+            channel.start()
+        except TransportError as error:
+            log.warning("broker=%s unreachable=%r again_in=%.0f", address, str(error), pause_s)
+            time.sleep(pause_s)
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+        else:
+            return
+
+
+def _who(config: ClientConfig) -> tuple[str, str]:
+    return config.device, config.site
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_IGN)  # what follows is not to be interrupted again
+    raise _Stop

@@ -1,0 +1,91 @@
+"""The trainer as a child process: started, watched, ended."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Final
+
+from edge_client.trainer.request import (
+    EXIT_MASK_MISSING,
+    EXIT_OK,
+    Request,
+    to_json,
+)
+from fedsparse.durable import write_durably
+
+STDERR_TAIL_BYTES: Final = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How a trainer ended; `reason` is empty where it did its work."""
+
+    mask_missing: bool = False
+    reason: str = ""
+
+
+class TrainerProcess:
+    """One running trainer.
+
+    Args:
+        request: what it is to do.
+        folder: where the request and the trainer's stderr are written.
+        limit_s: after so long it is of no use, and is ended.
+    """
+
+    def __init__(self, request: Request, folder: Path, limit_s: float) -> None:
+        path = folder / "request.json"
+        write_durably(path, to_json(request).encode())
+        self._limit_s = limit_s
+        self._deadline = time.monotonic() + limit_s
+        self._stderr: IO[bytes] = (folder / "stderr.txt").open("w+b")
+        self._process = subprocess.Popen(  # noqa: S603 (our own interpreter and module)
+            [sys.executable, "-m", "edge_client.trainer", str(path)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=self._stderr,
+        )
+        self._too_late = False
+
+    def poll(self) -> Outcome | None:
+        """How it ended; None while it runs (one past its limit is killed here)."""
+        code = self._process.poll()
+        if code is None:
+            if time.monotonic() > self._deadline:
+                self._too_late = True
+                self._process.kill()
+            return None
+        last_line = self._last_line()
+        self._stderr.close()
+        if self._too_late:
+            return Outcome(reason=f"not done after {self._limit_s:.0f} s, the round's deadline")
+        return _outcome(code, last_line)
+
+    def stop(self) -> None:
+        """End it now."""
+        self._process.kill()
+        self._process.wait()
+        self._stderr.close()
+
+    def _last_line(self) -> str:
+        self._stderr.seek(0, 2)
+        self._stderr.seek(max(0, self._stderr.tell() - STDERR_TAIL_BYTES))
+        lines = self._stderr.read().decode(errors="replace").strip().splitlines()
+        return lines[-1] if lines else ""
+
+
+def _outcome(code: int, last_line: str) -> Outcome:
+    if code == EXIT_OK:
+        return Outcome()
+    if code == EXIT_MASK_MISSING:
+        return Outcome(mask_missing=True)
+    if code == -signal.SIGKILL:
+        return Outcome(reason="the trainer was killed, probably for want of memory")
+    if code < 0:
+        return Outcome(reason=f"the trainer died of {signal.Signals(-code).name}")
+    return Outcome(reason=last_line or f"the trainer ended with code {code}")

@@ -1,0 +1,79 @@
+"""`client.toml`: who a device is, what it trains on, and what it may use for it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from fedsparse.transport.config import BrokerConfig
+
+NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataConfig:
+    """The device's own samples, the `[data]` table.
+
+    Attributes:
+        path: `.npz` with `x` `(samples, *input_shape)` and integer `y` `(samples,)`.
+        holdout: share of the samples that is never trained on, but scores the model.
+    """
+
+    path: Path
+    holdout: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.holdout < 1:
+            raise ValueError(f"holdout must be in [0, 1), got {self.holdout}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BudgetConfig:
+    """What training may use, the `[budget]` table.
+
+    Attributes:
+        memory_fraction: share of the memory available at the time of the decision.
+        memory_mib: a cap beside it, for a board that has other work to do.
+        threads: of the trainer.
+    """
+
+    memory_fraction: float = 0.5
+    memory_mib: float | None = None
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        if not 0 < self.memory_fraction <= 1:
+            raise ValueError(f"memory_fraction must be in (0, 1], got {self.memory_fraction}")
+        if self.memory_mib is not None and self.memory_mib <= 0:
+            raise ValueError(f"memory_mib must be positive, got {self.memory_mib}")
+        if self.threads < 1:
+            raise ValueError(f"threads must be at least 1, got {self.threads}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientConfig:
+    """One device.
+
+    Attributes:
+        device, site: its name, and the fleet's; both are levels of its topics.
+        store: folder of its state: plans, masks, the outbox.
+        profile: a board to stand in for the real host (`raspberry-pi-4b-2gb`), or None.
+    """
+
+    device: str
+    site: str
+    store: Path
+    data: DataConfig
+    profile: str | None = None
+    broker: BrokerConfig = field(default_factory=BrokerConfig)
+    budget: BudgetConfig = field(default_factory=BudgetConfig)
+
+    def __post_init__(self) -> None:
+        for key in ("device", "site"):
+            if not NAME.fullmatch(getattr(self, key)):
+                raise ValueError(
+                    f"{key} must be 1 to 64 letters, digits, '_', '.' or '-', "
+                    f"got {getattr(self, key)!r}"
+                )

@@ -1,0 +1,1 @@
+"""Measuring the device: its memory and what it is. Imports no numpy."""

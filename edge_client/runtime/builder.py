@@ -1,0 +1,166 @@
+"""A program under construction: the instructions so far, and what lives in which buffer."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+
+from edge_client.runtime.geometry import Geometry
+from edge_client.runtime.program import (
+    FLOAT_BYTES,
+    Buffer,
+    Field,
+    Instruction,
+    Ref,
+    Store,
+    WeightTensor,
+    Work,
+)
+from fedsparse.plan import INPUT, Plan
+
+
+class Builder:
+    """Collects the instructions of one step; the lowering of each operator calls it.
+
+    Args:
+        plan: the model.
+        kept: name of each weight tensor -> kept weights.
+        momentum, weight_decay: of SGD.
+    """
+
+    def __init__(
+        self, plan: Plan, kept: Mapping[str, int], *, momentum: float, weight_decay: float
+    ) -> None:
+        self.plan = plan
+        self.kept = kept
+        self.momentum = momentum
+        self.weight_decay = weight_decay
+        self.sizes = {tensor.name: tensor.size for tensor in plan.tensors}
+        self.instructions: list[Instruction] = []
+        self.buffers: list[Buffer] = []
+        self.values: dict[str, Buffer] = {}
+        self.gradients: dict[str, Buffer] = {}
+        self.extras: dict[tuple[str, str], Buffer] = {}
+        self.weights: list[WeightTensor] = []
+        self.lone_norms: list[str] = []
+        self._readers = Counter(source for node in plan.nodes for source in node.inputs)
+        self.differentiable = {INPUT: False}
+        for node in plan.nodes:
+            owns = bool(node.operator.tensors(node.name, self.input_shapes(node.inputs)))
+            self.differentiable[node.name] = owns or any(
+                self.differentiable[source] for source in node.inputs
+            )
+
+    def input_shapes(self, inputs: tuple[str, ...]) -> tuple[tuple[int, ...], ...]:
+        """Shapes of the values called `inputs`."""
+        return tuple(self.plan.shapes[name] for name in inputs)
+
+    def floats(self, name: str) -> int:
+        """Floats of the value called `name`, for one sample."""
+        return math.prod(self.plan.shapes[name])
+
+    def channels(self, name: str) -> tuple[int, int]:
+        """Channels of the value called `name`, and positions of each."""
+        channels, *spatial = self.plan.shapes[name]
+        return channels, math.prod(spatial)
+
+    def buffer(self, *, floats: int = 0, fixed_floats: int = 0, sample_bytes: int = 0) -> Buffer:
+        """A new buffer: `floats` and `sample_bytes` for each sample, `fixed_floats` for all."""
+        made = Buffer(
+            sample_bytes=sample_bytes + FLOAT_BYTES * floats, fixed_bytes=FLOAT_BYTES * fixed_floats
+        )
+        self.buffers.append(made)
+        return made
+
+    def emit(self, kernel: str, work: Work, /, **fields: Field) -> None:
+        """Append a kernel call; the buffers among its fields live at least until it is done."""
+        now = len(self.instructions)
+        for buffer in fields.values():
+            if isinstance(buffer, Buffer):
+                buffer.first = now if buffer.first < 0 else buffer.first
+                buffer.last = now
+        self.instructions.append(Instruction(kernel=kernel, fields=fields, work=work))
+
+    def read(self, name: str, *, saved: bool = False) -> Buffer:
+        """The value called `name`, for one forward reader; `saved` if backward reads it again."""
+        buffer = self.values[name]
+        buffer.pending -= 1
+        buffer.saved |= saved
+        return buffer
+
+    def may_overwrite(self, buffer: Buffer) -> bool:
+        """Whether nobody will read the buffer's present contents any more."""
+        return buffer.pending == 0 and not buffer.saved
+
+    def define(self, name: str, buffer: Buffer) -> None:
+        """Call what `buffer` holds `name`."""
+        buffer.pending += self._readers[name]
+        self.values[name] = buffer
+
+    def deliver(self, name: str, gradient: Buffer, *, owned: bool = True) -> None:
+        """Add a reader's share to the gradient of `name`; an `owned` buffer may become it."""
+        if not self.differentiable[name]:
+            return
+        count = self.floats(name)
+        if name in self.gradients:
+            total = self.gradients[name]
+            self.emit(
+                "add",
+                Work(touches=3 * count),
+                count=count,
+                input=total,
+                other=gradient,
+                output=total,
+            )
+        elif owned:
+            self.gradients[name] = gradient
+        else:
+            copied = self.gradients[name] = self.buffer(floats=count)
+            self.emit("copy", Work(touches=2 * count), count=count, input=gradient, output=copied)
+
+    def padded(self, geometry: Geometry, source: Buffer, *, back: bool) -> Buffer:
+        """`source`, the input (or with `back` the output's gradient), padded for its walk."""
+        v, h = geometry.vertical, geometry.horizontal
+        channels = geometry.rows if back else geometry.channels
+        if back:
+            (top, bottom), (left, right) = v.gradient_pads, h.gradient_pads
+            height, width = v.output, h.output
+        else:
+            (top, bottom), (left, right) = (v.before, v.after), (h.before, h.after)
+            height, width = v.size, h.size
+        if not any((top, bottom, left, right)):
+            return source
+        padded_height, padded_width = top + height + bottom, left + width + right
+        count = channels * padded_height * padded_width
+        made = self.buffer(floats=count)
+        self.emit(
+            "pad",
+            Work(touches=2 * count),
+            channels=channels,
+            height=height,
+            width=width,
+            top=top,
+            left=left,
+            padded_height=padded_height,
+            padded_width=padded_width,
+            input=source,
+            output=made,
+        )
+        return made
+
+    def update(self, tensor: str, gradient: Buffer) -> None:
+        """One step of SGD on a tensor."""
+        count = self.kept.get(tensor, self.sizes[tensor])
+        velocity = Ref(store=Store.VELOCITY, tensor=tensor) if self.momentum > 0 else None
+        self.emit(
+            "sgd",
+            Work(fixed_touches=(5 if velocity else 3) * count),
+            count=count,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+            learning_rate=Ref(store=Store.LEARNING_RATE),
+            gradient=gradient,
+            velocity=velocity,
+            value=Ref(store=Store.VALUE, tensor=tensor),
+        )

@@ -1,0 +1,101 @@
+"""The speed of the real kernels on this machine, and the memory of this process without them."""
+
+from __future__ import annotations
+
+import resource
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from edge_client.runtime.native.library import load_library
+from edge_client.runtime.sparse import SparseEngine
+from fedsparse.plan import Plan, Role
+from fedsparse.types import BoolArray, Weights
+
+STATM: Final = Path("/proc/self/statm")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibration:
+    """What was measured.
+
+    Attributes:
+        seconds_per_step: for each level, of one training step of a whole batch.
+        baseline_bytes: resident memory once everything is imported, before an engine exists.
+    """
+
+    seconds_per_step: tuple[float, ...]
+    baseline_bytes: int
+
+
+def calibrate(
+    plan: Plan,
+    kept: Sequence[Sequence[int]],
+    batch_size: int,
+    *,
+    rng: np.random.Generator,
+    budget_s: float = 0.4,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Calibration:
+    """Time training steps on random masks and samples; the weights do not matter, nor do they move.
+
+    Args:
+        plan: the model.
+        kept: for each level, the kept weights of each prunable tensor.
+        batch_size: of the steps.
+        rng: makes masks and samples.
+        budget_s: time for all levels together; a slow machine takes the two steps of each level
+            that it needs at least.
+        clock: seconds.
+
+    Raises:
+        EngineError: the engine cannot run the plan.
+    """
+    load_library()
+    baseline_bytes = resident_bytes()
+    samples = rng.standard_normal((batch_size, *plan.input_shape), dtype=np.float32)
+    labels = rng.integers(0, plan.classes, batch_size, dtype=np.int32)
+    seconds = []
+    for counts in kept:
+        mask = _random_mask(plan, counts, rng)
+        engine = SparseEngine(plan, mask, _weights(plan, mask), batch_size=batch_size, momentum=0.9)
+        end = clock() + budget_s / len(kept)
+        times: list[float] = []
+        while len(times) < 2 or (clock() < end and len(times) < 30):
+            start = clock()
+            engine.train_step(samples, labels, learning_rate=0.0)
+            times.append(clock() - start)
+        seconds.append(statistics.median(times[1:]))  # the first step takes its pages
+        del engine
+    return Calibration(seconds_per_step=tuple(seconds), baseline_bytes=baseline_bytes)
+
+
+def resident_bytes() -> int:
+    """Resident memory of this process."""
+    return int(STATM.read_text().split()[1]) * resource.getpagesize()
+
+
+def _random_mask(plan: Plan, counts: Sequence[int], rng: np.random.Generator) -> BoolArray:
+    mask, start = np.zeros(plan.num_prunable, np.bool_), 0
+    for tensor, count in zip(plan.prunable, counts, strict=True):
+        part = mask[start : start + tensor.size]
+        part[:count] = True
+        rng.shuffle(part)
+        start += tensor.size
+    return mask
+
+
+def _weights(plan: Plan, mask: BoolArray) -> Weights:
+    dense = [
+        np.full(tensor.size, tensor.role in (Role.SCALE, Role.RUNNING_VAR), np.float32)
+        for tensor in plan.dense
+    ]
+    return Weights(
+        prunable=np.full(np.count_nonzero(mask), 0.01, np.float32),
+        dense=np.concatenate([np.zeros(0, np.float32), *dense]),
+    )

@@ -1,0 +1,59 @@
+"""What sparse training will cost, before anything is allocated: plain arithmetic, no numpy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from edge_client.runtime.arena import lay_out
+from edge_client.runtime.lowering import lower
+from edge_client.runtime.program import FLOAT_BYTES
+from fedsparse.plan import Plan
+
+# Python objects, argument blocks and the pages of the library's code that run.
+FIXED_BYTES: Final = 100_000
+INSTRUCTION_BYTES: Final = 600
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What one engine needs.
+
+    Attributes:
+        peak_bytes: by how much the peak resident memory of the process grows over what it is
+            once Python, numpy and the kernels are loaded; activations are part of it, the
+            caller's samples, mask and weights are not.
+        multiply_adds: work of one training step of the whole batch, forward and backward; the
+            elementwise work counts as multiply-adds that take as long.
+    """
+
+    peak_bytes: int
+    multiply_adds: int
+
+
+def sparse_cost(plan: Plan, kept: Sequence[int], batch_size: int, momentum: bool = True) -> Cost:
+    """The cost of `SparseEngine` for a plan under a mask.
+
+    Args:
+        plan: the model.
+        kept: kept weights of each prunable tensor, in plan order.
+        batch_size: the largest batch, which `multiply_adds` is for.
+        momentum: whether SGD has momentum.
+
+    Raises:
+        EngineError: a count does not fit its tensor, or the engine cannot run the plan.
+    """
+    program = lower(plan, kept, momentum=0.9 if momentum else 0.0)
+    copies = 2 if momentum else 1
+    parameters = FLOAT_BYTES * copies * (sum(kept) + plan.num_dense)
+    peak_bytes = (
+        lay_out(program.buffers, batch_size).size_bytes
+        + parameters
+        + sum(weight.index_bytes for weight in program.weights)
+        + plan.num_prunable // 8
+        + INSTRUCTION_BYTES * len(program.instructions)
+        + FIXED_BYTES
+    )
+    work = sum(instruction.work.amount(batch_size) for instruction in program.instructions)
+    return Cost(peak_bytes=peak_bytes, multiply_adds=work)

@@ -1,0 +1,130 @@
+"""From a plan to a program: the kernel calls of every operator, forward and backward."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from edge_client.runtime.builder import Builder
+from edge_client.runtime.lowering.elementwise import (
+    add,
+    add_backward,
+    flatten,
+    flatten_backward,
+    relu,
+    relu_backward,
+)
+from edge_client.runtime.lowering.norm import batch_norm, batch_norm_backward
+from edge_client.runtime.lowering.pooling import (
+    global_avg_pool,
+    global_avg_pool_backward,
+    pool,
+    pool_backward,
+)
+from edge_client.runtime.lowering.weighted import weighted, weighted_backward
+from edge_client.runtime.program import Buffer, Program, Ref, Store, Work
+from fedsparse.errors import EngineError
+from fedsparse.plan import (
+    INPUT,
+    Add,
+    AvgPool,
+    BatchNorm,
+    Conv,
+    Flatten,
+    GlobalAvgPool,
+    Linear,
+    MaxPool,
+    Plan,
+    Relu,
+    Role,
+)
+
+Forward = Callable[..., Buffer]  # (builder, node, operator) -> where the output is
+Backward = Callable[..., None]  # (builder, node, operator, gradient of the output)
+
+RULES: Final[dict[type, tuple[Forward, Backward]]] = {
+    Linear: (weighted, weighted_backward),
+    Conv: (weighted, weighted_backward),
+    BatchNorm: (batch_norm, batch_norm_backward),
+    Relu: (relu, relu_backward),
+    MaxPool: (pool, pool_backward),
+    AvgPool: (pool, pool_backward),
+    GlobalAvgPool: (global_avg_pool, global_avg_pool_backward),
+    Add: (add, add_backward),
+    Flatten: (flatten, flatten_backward),
+}
+
+
+def lower(
+    plan: Plan, kept: Sequence[int], *, momentum: float = 0.0, weight_decay: float = 0.0
+) -> Program:
+    """The program of one training step.
+
+    Args:
+        plan: the model.
+        kept: kept weights of each prunable tensor, in plan order.
+        momentum, weight_decay: of SGD.
+
+    Raises:
+        EngineError: a count does not fit its tensor, or a pooling window cannot be run.
+    """
+    builder = Builder(plan, _counts(plan, kept), momentum=momentum, weight_decay=weight_decay)
+    _load(builder)
+    for node in plan.nodes:
+        forward, _ = RULES[type(node.operator)]
+        builder.define(node.name, forward(builder, node, node.operator))
+    forward_end = len(builder.instructions)
+    last = plan.nodes[-1].name
+    _loss(builder, last)
+    for node in reversed(plan.nodes):
+        if node.name in builder.gradients:
+            _, backward = RULES[type(node.operator)]
+            backward(builder, node, node.operator, builder.gradients.pop(node.name))
+    done = builder.instructions
+    return Program(
+        load=done[0],
+        forward=tuple(done[1:forward_end]),
+        backward=tuple(done[forward_end:]),
+        buffers=tuple(builder.buffers),
+        logits=builder.values[last],
+        weights=tuple(builder.weights),
+        lone_norms=tuple(builder.lone_norms),
+    )
+
+
+def _counts(plan: Plan, kept: Sequence[int]) -> dict[str, int]:
+    """Kept weights of every weight tensor; one that is not prunable keeps all."""
+    prunable = plan.prunable
+    if len(kept) != len(prunable):
+        raise EngineError(f"{len(kept)} kept counts for {len(prunable)} prunable tensors")
+    counts = {tensor.name: tensor.size for tensor in plan.dense if tensor.role is Role.WEIGHT}
+    for tensor, count in zip(prunable, kept, strict=True):
+        if not 0 <= count <= tensor.size:
+            raise EngineError(f"'{tensor.name}' has {tensor.size} weights, {count} cannot be kept")
+        counts[tensor.name] = count
+    return counts
+
+
+def _load(builder: Builder) -> None:
+    count = math.prod(builder.plan.input_shape)
+    samples = builder.buffer(floats=count)
+    builder.emit(
+        "load", Work(touches=4 * count), count=count, input=Ref(store=Store.SAMPLES), output=samples
+    )
+    builder.define(INPUT, samples)
+
+
+def _loss(builder: Builder, last: str) -> None:
+    classes = builder.plan.classes
+    gradient = builder.buffer(floats=classes)
+    builder.emit(
+        "loss",
+        Work(touches=40 * classes),
+        classes=classes,
+        logits=builder.values[last],
+        labels=Ref(store=Store.LABELS),
+        gradient=gradient,
+        loss=Ref(store=Store.LOSS),
+    )
+    builder.deliver(last, gradient)

@@ -1,0 +1,68 @@
+"""Batch normalisation."""
+
+from __future__ import annotations
+
+from edge_client.runtime.builder import Builder
+from edge_client.runtime.program import Buffer, Field, Ref, Store, Work
+from fedsparse.plan import BatchNorm, Node
+
+
+def batch_norm(builder: Builder, node: Node, operator: BatchNorm) -> Buffer:
+    """Keeps its input, and the batch's statistics, for the way back."""
+    channels, positions = builder.channels(node.name)
+    for statistic in ("mean", "inverse"):
+        builder.extras[node.name, statistic] = builder.buffer(fixed_floats=channels)
+    if positions == 1:
+        builder.lone_norms.append(node.name)
+    source = builder.read(node.inputs[0], saved=True)
+    output = builder.buffer(floats=channels * positions)
+    builder.emit(
+        "batch_norm",
+        Work(touches=4 * channels * positions),
+        **_fields(builder, node, operator),
+        input=source,
+        output=output,
+    )
+    return output
+
+
+def batch_norm_backward(
+    builder: Builder, node: Node, operator: BatchNorm, gradient: Buffer
+) -> None:
+    """Turns the gradient of its output into that of its input, in place."""
+    channels, positions = builder.channels(node.name)
+    scale = builder.buffer(fixed_floats=channels)
+    shift = builder.buffer(fixed_floats=channels)
+    builder.emit(
+        "batch_norm_backward",
+        Work(touches=6 * channels * positions),
+        **_fields(builder, node, operator),
+        output=gradient,
+        input=builder.values[node.inputs[0]],
+        scale_gradient=scale,
+        shift_gradient=shift,
+    )
+    builder.update(f"{node.name}.weight", scale)
+    builder.update(f"{node.name}.bias", shift)
+    builder.deliver(node.inputs[0], gradient)
+
+
+def _fields(builder: Builder, node: Node, operator: BatchNorm) -> dict[str, Field]:
+    channels, positions = builder.channels(node.name)
+    tensors: dict[str, Field] = {
+        field: Ref(store=Store.VALUE, tensor=f"{node.name}.{parameter}")
+        for field, parameter in (
+            ("scale", "weight"),
+            ("shift", "bias"),
+            ("running_mean", "running_mean"),
+            ("running_var", "running_var"),
+        )
+    }
+    return tensors | {
+        "channels": channels,
+        "positions": positions,
+        "eps": float(operator.eps),
+        "momentum": float(operator.momentum),
+        "mean": builder.extras[node.name, "mean"],
+        "inverse": builder.extras[node.name, "inverse"],
+    }

@@ -1,0 +1,126 @@
+"""Maximum, average and global average pooling."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from edge_client.runtime.builder import Builder
+from edge_client.runtime.geometry import Axis
+from edge_client.runtime.program import Buffer, Field, Work
+from fedsparse.errors import EngineError
+from fedsparse.plan import GlobalAvgPool, MaxPool, Node
+
+MAX_REACH: Final = 2**16  # positions from a window's corner that an index of two bytes can name
+
+
+def pool(builder: Builder, node: Node, operator: MaxPool) -> Buffer:
+    """A maximum remembers where it was, so that nothing of its input need be kept."""
+    vertical, horizontal = _axes(builder, node, operator)
+    source = builder.read(node.inputs[0])
+    count = builder.floats(node.name)
+    output = builder.buffer(floats=count)
+    fields = _fields(builder, node, operator)
+    if operator.kind == MaxPool.kind:
+        _check_windows(node, vertical, horizontal)
+        fields["index"] = builder.extras[node.name, "index"] = builder.buffer(
+            sample_bytes=2 * count
+        )
+    builder.emit(
+        operator.kind,
+        Work(touches=count * vertical.kernel * horizontal.kernel),
+        **fields,
+        input=source,
+        output=output,
+    )
+    return output
+
+
+def pool_backward(builder: Builder, node: Node, operator: MaxPool, gradient: Buffer) -> None:
+    """Each output's gradient goes to its maximum, or in equal shares to its window."""
+    vertical, horizontal = _axes(builder, node, operator)
+    count, size = builder.floats(node.name), builder.floats(node.inputs[0])
+    result = builder.buffer(floats=size)
+    fields = _fields(builder, node, operator)
+    scattered = 2 * count * vertical.kernel * horizontal.kernel
+    if operator.kind == MaxPool.kind:
+        fields["index"] = builder.extras[node.name, "index"]
+        scattered = 8 * count
+    builder.emit(
+        f"{operator.kind}_backward",
+        Work(touches=size + scattered),
+        **fields,
+        input=gradient,
+        output=result,
+    )
+    builder.deliver(node.inputs[0], result)
+
+
+def global_avg_pool(builder: Builder, node: Node, operator: GlobalAvgPool) -> Buffer:
+    """The mean of every channel."""
+    channels, positions = builder.channels(node.inputs[0])
+    source = builder.read(node.inputs[0])
+    output = builder.buffer(floats=channels)
+    builder.emit(
+        operator.kind,
+        Work(touches=channels * positions),
+        channels=channels,
+        positions=positions,
+        input=source,
+        output=output,
+    )
+    return output
+
+
+def global_avg_pool_backward(
+    builder: Builder, node: Node, operator: GlobalAvgPool, gradient: Buffer
+) -> None:
+    """An equal share for every position."""
+    channels, positions = builder.channels(node.inputs[0])
+    result = builder.buffer(floats=channels * positions)
+    builder.emit(
+        f"{operator.kind}_backward",
+        Work(touches=channels * positions),
+        channels=channels,
+        positions=positions,
+        input=gradient,
+        output=result,
+    )
+    builder.deliver(node.inputs[0], result)
+
+
+def _axes(builder: Builder, node: Node, operator: MaxPool) -> tuple[Axis, Axis]:
+    shape = builder.plan.shapes[node.inputs[0]]
+    return Axis.of_window(shape, operator.kernel, operator.stride, operator.pads)
+
+
+def _check_windows(node: Node, vertical: Axis, horizontal: Axis) -> None:
+    reach = (vertical.kernel - 1) * horizontal.size + horizontal.kernel
+    if reach > MAX_REACH:
+        raise EngineError(
+            f"node '{node.name}': a pooling window spans {reach} positions of its input, the "
+            f"sparse engine can do {MAX_REACH}: use a smaller kernel or global_avg_pool"
+        )
+    for axis in (vertical, horizontal):
+        last = (axis.output - 1) * axis.stride - axis.before
+        if axis.before >= axis.kernel or last >= axis.size:
+            raise EngineError(
+                f"node '{node.name}': a window of the max_pool lies wholly on padding and has no "
+                f"maximum: its pads must be smaller than its kernel"
+            )
+
+
+def _fields(builder: Builder, node: Node, operator: MaxPool) -> dict[str, Field]:
+    vertical, horizontal = _axes(builder, node, operator)
+    return {
+        "channels": builder.plan.shapes[node.inputs[0]][0],
+        "height": vertical.size,
+        "width": horizontal.size,
+        "kernel_height": vertical.kernel,
+        "kernel_width": horizontal.kernel,
+        "stride_height": vertical.stride,
+        "stride_width": horizontal.stride,
+        "top": vertical.before,
+        "left": horizontal.before,
+        "output_height": vertical.output,
+        "output_width": horizontal.output,
+    }

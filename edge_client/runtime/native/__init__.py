@@ -1,0 +1,1 @@
+"""The native kernels: C sources, the library built from them, and its loader."""

@@ -1,0 +1,128 @@
+"""The arguments of the kernels: `operations.h`, in the same order."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Final
+
+INTEGER, REAL, POINTER = ctypes.c_int64, ctypes.c_double, ctypes.c_void_p
+
+
+def _fields(integers: str, reals: str, pointers: str) -> list[tuple[str, type]]:
+    return [
+        (name, kind)
+        for names, kind in ((integers, INTEGER), (reals, REAL), (pointers, POINTER))
+        for name in names.split()
+    ]
+
+
+class Product(ctypes.Structure):
+    """`product_arguments`."""
+
+    _fields_ = _fields(
+        "rows grid_rows grid_columns run input_row input_column "
+        "output_row output_column output_channel output_start",
+        "",
+        "row_start offset order values bias input output",
+    )
+
+
+class WeightGradient(ctypes.Structure):
+    """`weight_gradient_arguments`."""
+
+    _fields_ = _fields(
+        "rows grid_rows grid_columns run input_row input_column "
+        "gradient_row gradient_column gradient_channel",
+        "",
+        "row_start offset input gradient result",
+    )
+
+
+class Index(ctypes.Structure):
+    """`index_arguments`."""
+
+    _fields_ = _fields(
+        "rows channels kernel_height kernel_width input_height input_width "
+        "stride_height stride_width top left "
+        "gradient_height gradient_width gradient_top gradient_left",
+        "",
+        "mask row_start offset back_start back_offset back_order",
+    )
+
+
+class Pad(ctypes.Structure):
+    """`pad_arguments`."""
+
+    _fields_ = _fields(
+        "channels height width top left padded_height padded_width", "", "input output"
+    )
+
+
+class Pool(ctypes.Structure):
+    """`pool_arguments`."""
+
+    _fields_ = _fields(
+        "channels height width kernel_height kernel_width stride_height stride_width "
+        "top left output_height output_width",
+        "",
+        "input output index",
+    )
+
+
+class Channel(ctypes.Structure):
+    """`channel_arguments`."""
+
+    _fields_ = _fields("channels positions", "", "input output")
+
+
+class Map(ctypes.Structure):
+    """`map_arguments`."""
+
+    _fields_ = _fields("count", "", "input other output")
+
+
+class BatchNorm(ctypes.Structure):
+    """`batch_norm_arguments`."""
+
+    _fields_ = _fields(
+        "channels positions",
+        "eps momentum",
+        "input output scale shift running_mean running_var mean inverse "
+        "scale_gradient shift_gradient",
+    )
+
+
+class Loss(ctypes.Structure):
+    """`loss_arguments`."""
+
+    _fields_ = _fields("classes", "", "logits labels gradient loss")
+
+
+class Sgd(ctypes.Structure):
+    """`sgd_arguments`."""
+
+    _fields_ = _fields("count", "momentum weight_decay", "learning_rate value gradient velocity")
+
+
+ARGUMENTS: Final[dict[str, type[ctypes.Structure]]] = {
+    "product": Product,
+    "weight_gradient": WeightGradient,
+    "pad": Pad,
+    "max_pool": Pool,
+    "max_pool_backward": Pool,
+    "avg_pool": Pool,
+    "avg_pool_backward": Pool,
+    "global_avg_pool": Channel,
+    "global_avg_pool_backward": Channel,
+    "bias_gradient": Channel,
+    "load": Map,
+    "relu": Map,
+    "relu_backward": Map,
+    "add": Map,
+    "copy": Map,
+    "batch_norm": BatchNorm,
+    "batch_norm_inference": BatchNorm,
+    "batch_norm_backward": BatchNorm,
+    "loss": Loss,
+    "sgd": Sgd,
+}

@@ -1,0 +1,153 @@
+"""A training step as data: kernel calls in order, and the buffers that they share.
+
+Nothing here computes: the engine binds a program to memory and kernels, `cost` prices it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final, TypeAlias
+
+from edge_client.runtime.geometry import Geometry
+
+FLOAT_BYTES: Final = 4
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Buffer:
+    """A piece of the arena, alive from the first instruction that touches it to the last.
+
+    Attributes:
+        sample_bytes: bytes for every sample of the batch.
+        fixed_bytes: bytes whatever the batch.
+        first, last: numbers of those instructions.
+        pending: forward readers still to come, while a program is being built.
+        saved: a backward instruction reads it: no forward instruction may overwrite it.
+    """
+
+    sample_bytes: int = 0
+    fixed_bytes: int = 0
+    first: int = -1
+    last: int = -1
+    pending: int = 0
+    saved: bool = False
+
+    def size_bytes(self, batch: int) -> int:
+        """Bytes at this batch size."""
+        return self.sample_bytes * batch + self.fixed_bytes
+
+
+class Store(Enum):
+    """What an instruction may point at outside of the arena."""
+
+    SAMPLES = "samples"
+    LABELS = "labels"
+    LOSS = "loss"
+    LEARNING_RATE = "learning_rate"
+    VALUE = "value"
+    VELOCITY = "velocity"
+    ROW_START = "row_start"
+    OFFSET = "offset"
+    BACK_START = "back_start"
+    BACK_OFFSET = "back_offset"
+    BACK_ORDER = "back_order"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ref:
+    """A pointer into a store; `shift` counts elements of four bytes."""
+
+    store: Store
+    tensor: str = ""
+    shift: int = 0
+
+
+Field: TypeAlias = int | float | Buffer | Ref | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """What a kernel call has to do.
+
+    Attributes:
+        multiply_adds: of sparse products, for each sample.
+        touches: other work for each sample, in floats read or written; one takes about as long
+            as a multiply-add (measured on x86-64, AVX2 and AVX-512, batch 16 and 32).
+        fixed_touches: the same, whatever the batch.
+    """
+
+    multiply_adds: int = 0
+    touches: int = 0
+    fixed_touches: int = 0
+
+    def amount(self, batch: int) -> int:
+        """All of it, in multiply-adds."""
+        return (self.multiply_adds + self.touches) * batch + self.fixed_touches
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instruction:
+    """One call of a kernel.
+
+    Attributes:
+        kernel: its name in the library, without prefix and variant.
+        fields: its arguments, by the names of `native/operations.h`; what is missing is NULL.
+        work: what that takes.
+    """
+
+    kernel: str
+    fields: Mapping[str, Field]
+    work: Work
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeightTensor:
+    """A weight tensor: its index's geometry, how much of it is kept, who reads the index."""
+
+    name: str
+    geometry: Geometry
+    kept: int
+    prunable: bool
+    input_gradient: bool
+
+    @property
+    def back_rows(self) -> int:
+        """Rows of the backward index; 0 where no input gradient is wanted."""
+        return self.geometry.channels * self.geometry.phases if self.input_gradient else 0
+
+    @property
+    def index_bytes(self) -> int:
+        """Bytes of the forward and the backward index."""
+        forward = self.geometry.rows + 1 + self.kept
+        backward = self.back_rows + 1 + 2 * self.kept if self.input_gradient else 0
+        return FLOAT_BYTES * (forward + backward)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """One training step of a plan; `load` and `forward` alone predict.
+
+    Attributes:
+        load: brings the samples into the batch-innermost layout.
+        forward, backward: the step, the update included; the loss is backward's first.
+        buffers: all that the instructions touch.
+        logits: where `forward` leaves them, `[class][batch]`.
+        weights: the weight tensors in plan order.
+        lone_norms: batch-norm nodes that see one value of a channel for each sample: a batch of
+            one has no variance there.
+    """
+
+    load: Instruction
+    forward: tuple[Instruction, ...]
+    backward: tuple[Instruction, ...]
+    buffers: tuple[Buffer, ...]
+    logits: Buffer
+    weights: tuple[WeightTensor, ...]
+    lone_norms: tuple[str, ...]
+
+    @property
+    def instructions(self) -> tuple[Instruction, ...]:
+        """All of them, in order."""
+        return (self.load, *self.forward, *self.backward)

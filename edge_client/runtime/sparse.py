@@ -1,0 +1,167 @@
+"""The native engine: sparse training on one thread, without torch."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from edge_client.runtime.execution import Execution
+from edge_client.runtime.lowering import lower
+from edge_client.runtime.native.library import Library, load_library
+from edge_client.runtime.parameters import Int32Array, Parameters
+from fedsparse.errors import EngineError
+from fedsparse.plan import Plan
+from fedsparse.types import BoolArray, Float32Array, IntArray, Weights
+
+
+class SparseEngine:
+    """Trains a plan under a mask; what is not kept costs neither memory nor time.
+
+    Follows the protocol `edge_client.runtime.engine.Engine`. Not for use by two threads at once.
+
+    Args:
+        plan: the model.
+        mask: `(num_prunable,)`, True = kept; copied.
+        weights: kept values `(nnz,)` in plan order, dense tensors `(num_dense,)`; copied.
+        batch_size: the largest batch of `train_step`.
+        momentum, weight_decay: of SGD, as in `torch.optim.SGD`.
+        threads: must be 1.
+        library: the kernels; by default the installed ones.
+
+    Raises:
+        EngineError: mask or weights do not fit the plan, or the kernels do not load.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        mask: BoolArray,
+        weights: Weights,
+        *,
+        batch_size: int,
+        momentum: float = 0.0,
+        weight_decay: float = 0.0,
+        threads: int = 1,
+        library: Library | None = None,
+    ) -> None:
+        if batch_size < 1:
+            raise EngineError(f"the batch size must be at least 1, got {batch_size}")
+        if threads != 1:
+            raise EngineError(f"the sparse engine has one thread: set threads = 1, not {threads}")
+        self.plan = plan
+        self.batch_size = batch_size
+        self._momentum = momentum
+        self._weight_decay = weight_decay
+        self._library = library or load_library()
+        self._check_weights(mask, weights)
+        self._build(mask, weights)
+
+    def train_step(self, samples: Float32Array, labels: IntArray, *, learning_rate: float) -> float:
+        """See `Engine`; raises `EngineError` also for samples or labels that do not fit."""
+        samples = self._samples(samples)
+        batch = len(samples)
+        if not 1 <= batch <= self.batch_size:
+            raise EngineError(f"a batch of {batch}: this engine takes 1 to {self.batch_size}")
+        if batch == 1 and self._lone_norms:
+            raise EngineError(
+                f"a batch of one has no variance for batch-norm '{self._lone_norms[0]}': drop the "
+                f"last sample, or choose a batch size that leaves two or more"
+            )
+        targets = self._targets(labels, batch)
+        self._execution.forward(samples, training=True)
+        loss = self._execution.loss(targets)
+        if not math.isfinite(loss):
+            raise EngineError(
+                f"training diverged: the loss is {loss}; lower the learning rate, or look for NaN "
+                f"or infinity among the samples"
+            )
+        self._execution.update(batch, learning_rate)
+        return loss
+
+    def logits(self, samples: Float32Array) -> Float32Array:
+        """See `Engine`; takes any number of samples, `batch_size` at a time."""
+        samples = self._samples(samples)
+        result = np.empty((len(samples), self.plan.classes), np.float32)
+        for start in range(0, len(samples), self.batch_size):
+            chunk = samples[start : start + self.batch_size]
+            result[start : start + len(chunk)] = self._execution.forward(chunk, training=False).T
+        return result
+
+    def weights(self) -> Weights:
+        """See `Engine`."""
+        return Weights(prunable=self._parameters.kept.copy(), dense=self._parameters.dense.copy())
+
+    def replace_mask(self, mask: BoolArray, kept: Float32Array) -> None:
+        """See `Engine`; raises `EngineError`, and changes nothing, if mask or values do not fit."""
+        old = self._parameters
+        weights = Weights(prunable=kept, dense=old.dense)
+        self._check_weights(mask, weights)
+        old_mask = np.unpackbits(self._packed_mask, count=mask.size).view(np.bool_)
+        kept_velocity, dense_velocity = old.kept_velocity, old.dense_velocity
+        del old, self._execution, self._parameters  # their memory goes before the new is taken
+        self._build(mask, weights)
+        if self._momentum > 0:
+            self._parameters.dense_velocity[:] = dense_velocity
+            self._parameters.kept_velocity[old_mask[mask]] = kept_velocity[mask[old_mask]]
+
+    def _build(self, mask: BoolArray, weights: Weights) -> None:
+        program = lower(
+            self.plan,
+            kept_counts(self.plan, mask),
+            momentum=self._momentum,
+            weight_decay=self._weight_decay,
+        )
+        self._lone_norms = program.lone_norms
+        self._packed_mask = np.packbits(mask)
+        self._parameters = Parameters(
+            self.plan,
+            program,
+            np.ascontiguousarray(mask),
+            weights,
+            with_velocity=self._momentum > 0,
+            library=self._library,
+        )
+        self._execution = Execution(program, self._parameters, self.batch_size, self._library)
+
+    def _check_weights(self, mask: BoolArray, weights: Weights) -> None:
+        if mask.dtype != np.bool_ or mask.shape != (self.plan.num_prunable,):
+            raise EngineError(
+                f"the mask must be ({self.plan.num_prunable},) of bool for plan "
+                f"'{self.plan.name}', got {mask.shape} of {mask.dtype}"
+            )
+        nnz = int(np.count_nonzero(mask))
+        if weights.prunable.shape != (nnz,):
+            raise EngineError(f"the mask keeps {nnz} weights, got {weights.prunable.shape} values")
+        if weights.dense.shape != (self.plan.num_dense,):
+            raise EngineError(
+                f"plan '{self.plan.name}' has {self.plan.num_dense} dense values, "
+                f"got {weights.dense.shape}"
+            )
+
+    def _samples(self, samples: Float32Array) -> Float32Array:
+        if samples.shape[1:] != self.plan.input_shape:
+            raise EngineError(
+                f"plan '{self.plan.name}' takes samples of {self.plan.input_shape}, "
+                f"got {samples.shape[1:]}"
+            )
+        return np.ascontiguousarray(samples, dtype=np.float32)
+
+    def _targets(self, labels: IntArray, batch: int) -> Int32Array:
+        if labels.shape != (batch,) or labels.dtype.kind not in "iu":
+            raise EngineError(f"{batch} samples need as many integer labels, got {labels.shape} "
+                              f"of {labels.dtype}")  # fmt: skip
+        if labels.min() < 0 or labels.max() >= self.plan.classes:
+            raise EngineError(
+                f"labels must be 0 to {self.plan.classes - 1}, got {labels.min()} to {labels.max()}"
+            )
+        return labels.astype(np.int32)
+
+
+def kept_counts(plan: Plan, mask: BoolArray) -> list[int]:
+    """Kept weights of each prunable tensor under a mask `(num_prunable,)`."""
+    counts, start = [], 0
+    for tensor in plan.prunable:
+        counts.append(int(np.count_nonzero(mask[start : start + tensor.size])))
+        start += tensor.size
+    return counts

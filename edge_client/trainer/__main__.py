@@ -1,0 +1,60 @@
+"""`python -m edge_client.trainer REQUEST`: do what a request file says, then exit."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Final
+
+from edge_client.trainer.request import (
+    EXIT_OK,
+    EXIT_REFUSED,
+    CalibrateRequest,
+    read_request,
+)
+from fedsparse.errors import FedSparseError
+
+PR_SET_PDEATHSIG: Final = 1
+OOM_SCORE: Final = "800"
+
+
+def main(arguments: list[str]) -> int:
+    """Run one request; returns the exit code (edge_client/trainer/request.py)."""
+    _die_with_parent()
+    _be_first_to_go()
+    try:
+        request = read_request(Path(arguments[0]))
+        if isinstance(request, CalibrateRequest):
+            from edge_client.trainer.calibrate import run_calibration
+
+            run_calibration(request)
+            return EXIT_OK
+        from edge_client.trainer.train import run_task
+
+        return run_task(request)
+    except (FedSparseError, MemoryError, OSError) as error:
+        sys.stderr.write(f"{type(error).__name__}: {error}\n")
+        return EXIT_REFUSED
+
+
+def _die_with_parent() -> None:
+    """A trainer whose agent is gone works for nobody."""
+    parent = os.getppid()
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _be_first_to_go() -> None:
+    """Where memory runs out, the kernel is to end the task, not the agent."""
+    try:
+        Path("/proc/self/oom_score_adj").write_text(OOM_SCORE, encoding="ascii")
+    except OSError:
+        sys.stderr.write("note: oom_score_adj is not writable here\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,29 @@
+"""The trainer's short task: how fast are the real kernels on this plan, here?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from edge_client.calibration import Calibration
+from edge_client.runtime.calibrate import calibrate
+from edge_client.runtime.cost import sparse_cost
+from edge_client.trainer.request import CalibrateRequest
+from fedsparse.durable import write_durably
+from fedsparse.plan import Plan
+
+
+def run_calibration(request: CalibrateRequest) -> None:
+    """Measure the steps of all levels, and write the `Calibration` to `request.output`."""
+    plan = Plan.from_json(Path(request.plan).read_bytes())
+    measured = calibrate(plan, request.kept, request.batch_size, rng=np.random.default_rng(0))
+    work = [sparse_cost(plan, kept, request.batch_size).multiply_adds for kept in request.kept]
+    calibration = Calibration(
+        plan_digest=plan.digest,
+        batch_size=request.batch_size,
+        step_s=dict(zip(request.levels, measured.seconds_per_step, strict=True)),
+        multiply_adds=dict(zip(request.levels, work, strict=True)),
+        baseline_bytes=measured.baseline_bytes,
+    )
+    write_durably(Path(request.output), calibration.to_json().encode())

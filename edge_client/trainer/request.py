@@ -1,0 +1,81 @@
+"""What the agent asks of a trainer process: a file that both read (no numpy here)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+from fedsparse.errors import ConfigError
+
+EXIT_OK: Final = 0
+EXIT_REFUSED: Final = 2  # a FedSparseError; its message is the last line of stderr
+EXIT_MASK_MISSING: Final = 3  # the task's mask is not in the store: ask for it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainRequest:
+    """Train (or evaluate) what the task frame says.
+
+    Attributes:
+        frame: the task message as received.
+        plan, masks, data: the plan file, the folder of masks, the samples.
+        holdout: share of the samples that is never trained on.
+        output: where the update message is to be written.
+        threads: of the engine.
+        agent_rss_bytes: the agent's peak memory, to be reported with the trainer's.
+    """
+
+    frame: str
+    plan: str
+    masks: str
+    data: str
+    holdout: float
+    output: str
+    threads: int
+    agent_rss_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CalibrateRequest:
+    """Measure the speed of the real kernels on this plan.
+
+    Attributes:
+        plan: the plan file.
+        levels, kept: densities, and the weights kept in each prunable tensor at each.
+        batch_size: as in the job.
+        output: where the calibration is to be written.
+        threads: of the engine.
+    """
+
+    plan: str
+    levels: tuple[float, ...]
+    kept: tuple[tuple[int, ...], ...]
+    batch_size: int
+    output: str
+    threads: int
+
+
+Request = TrainRequest | CalibrateRequest
+
+
+def to_json(request: Request) -> str:
+    """The text of a request file."""
+    return json.dumps({"kind": type(request).__name__, **asdict(request)})
+
+
+def read_request(path: Path) -> Request:
+    """Read a request file; raises `ConfigError` where it is none."""
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        kind = fields.pop("kind")
+        if kind == "TrainRequest":
+            return TrainRequest(**fields)
+        if kind == "CalibrateRequest":
+            fields["levels"] = tuple(fields["levels"])
+            fields["kept"] = tuple(tuple(counts) for counts in fields["kept"])
+            return CalibrateRequest(**fields)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(f"{path}: not a trainer's request: {error!r}") from error
+    raise ConfigError(f"{path}: unknown kind of request {kind!r}")

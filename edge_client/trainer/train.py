@@ -1,0 +1,227 @@
+"""One task: read mask, values and samples; train under the mask; write the update."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Final
+
+import numpy as np
+
+from edge_client.data.samples import batches, load_samples, split_holdout
+from edge_client.memory import peak_rss_bytes
+from edge_client.runtime.engine import Engine
+from edge_client.runtime.sparse import SparseEngine
+from edge_client.trainer.masks import MaskMissingError, receive_mask, save_mask
+from edge_client.trainer.request import EXIT_MASK_MISSING, EXIT_OK, TrainRequest
+from fedsparse.durable import write_durably
+from fedsparse.errors import EngineError, RemoteProtocolError
+from fedsparse.plan import BatchNorm, Plan
+from fedsparse.sparsity.evolve import drop_and_grow
+from fedsparse.sparsity.masks import counts_of
+from fedsparse.sparsity.packing import (
+    F32,
+    U32,
+    decode_values,
+    encode_counts,
+    encode_mask,
+    encode_values,
+    mask_digest,
+)
+from fedsparse.types import BoolArray, Float32Array, IntArray
+from fedsparse.wire.headers import decode_message, encode_message, split_parts
+from fedsparse.wire.messages import Evaluation, Part, Stage, Task, Update
+
+EVALUATION_BATCH: Final = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Samples:
+    """A device's data: all of it, and which of it is trained on and which is held out."""
+
+    x: Float32Array
+    y: IntArray
+    trained: IntArray
+    held_out: IntArray
+
+
+@dataclass(slots=True)
+class Progress:
+    """What was measured while training."""
+
+    losses: list[float] = field(default_factory=list)
+    step_s: list[float] = field(default_factory=list)
+    train_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """The tensors of an update: the mask that they are under, and their encoded parts."""
+
+    mask_digest: str
+    parts: tuple[Part, ...] = ()
+    body: bytes = b""
+
+
+def run_task(request: TrainRequest) -> int:
+    """Do the task in `request.frame`, and write the update to `request.output`.
+
+    Returns:
+        An exit code of edge_client/trainer/request.py.
+
+    Raises:
+        FedSparseError: bad data, a task that contradicts itself, training that diverged.
+    """
+    began = time.perf_counter()
+    task, body = decode_message(Path(request.frame).read_bytes())
+    if not isinstance(task, Task):
+        raise RemoteProtocolError(f"expected a task, got {type(task).__name__}")
+    plan = Plan.from_json(Path(request.plan).read_bytes())
+    parts = split_parts(task.parts, body)
+    try:
+        mask = receive_mask(plan, task.mask_digest, parts.get("mask"), Path(request.masks))
+    except MaskMissingError:
+        return EXIT_MASK_MISSING
+    if "values" not in parts:
+        raise RemoteProtocolError("the task carries no values")
+    samples = _load(request, plan)
+    weights = decode_values(parts["values"][1], int(mask.sum()), plan.num_dense)
+    engine = SparseEngine(
+        plan,
+        mask,
+        weights,
+        batch_size=task.batch_size,
+        momentum=task.momentum,
+        weight_decay=task.weight_decay,
+        threads=request.threads,
+    )
+    del weights, parts, body
+    evaluation = _evaluate(engine, samples) if task.evaluate else None
+    progress = Progress()
+    trained_mask = mask
+    if task.stage is not Stage.EVALUATE:
+        trained_mask = _train(engine, plan, mask, task, samples, progress)
+    result = _result(plan, task, mask, trained_mask, engine, Path(request.masks))
+    message = Update(
+        job=task.job,
+        round_id=task.round_id,
+        stage=task.stage,
+        level=task.level,
+        mask_digest=result.mask_digest,
+        parts=result.parts,
+        num_examples=len(samples.trained),
+        evaluation=evaluation,
+        loss=float(np.mean(progress.losses)) if progress.losses else 0.0,
+        step_ms=1e3 * median(progress.step_s) if progress.step_s else 0.0,
+        train_s=progress.train_s,
+        trainer_s=time.perf_counter() - began,
+        peak_rss_bytes=peak_rss_bytes(),
+        agent_rss_bytes=request.agent_rss_bytes,
+    )
+    write_durably(Path(request.output), encode_message(message, result.body))
+    return EXIT_OK
+
+
+def _load(request: TrainRequest, plan: Plan) -> Samples:
+    x, y = load_samples(Path(request.data), plan.input_shape, plan.classes)
+    # The split must be the same in every round: what is held out is never trained on.
+    trained, held_out = split_holdout(len(y), request.holdout, seed=0)
+    return Samples(x=x, y=y, trained=trained, held_out=held_out)
+
+
+def _evaluate(engine: Engine, samples: Samples) -> Evaluation | None:
+    """Score the model as it was received; None where nothing is held out."""
+    count = len(samples.held_out)
+    if count == 0:
+        return None
+    correct, loss_sum = 0, 0.0
+    for start in range(0, count, EVALUATION_BATCH):
+        rows = samples.held_out[start : start + EVALUATION_BATCH]
+        labels = samples.y[rows]
+        logits = engine.logits(samples.x[rows])
+        shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+        log_sum = np.log(np.exp(shifted).sum(axis=1))
+        loss_sum += float((log_sum - shifted[np.arange(len(labels)), labels]).sum())
+        correct += int((logits.argmax(axis=1) == labels).sum())
+    return Evaluation(correct=correct, count=count, loss_sum=loss_sum)
+
+
+def _train(
+    engine: Engine,
+    plan: Plan,
+    mask: BoolArray,
+    task: Task,
+    samples: Samples,
+    progress: Progress,
+) -> BoolArray:
+    """The epochs of a task; returns the mask at the end, which has moved if the task lets it."""
+    rng = np.random.default_rng([task.seed, task.round_id])
+    began = time.perf_counter()
+    for epoch in range(task.epochs):
+        evolve_after = _evolves_after(task, len(samples.trained))
+        epoch_batches = batches(
+            samples.x,
+            samples.y,
+            samples.trained,
+            batch_size=task.batch_size,
+            rng=rng,
+            least=_smallest_batch(plan),
+        )
+        for step, (x, y) in enumerate(epoch_batches):
+            started = time.perf_counter()
+            loss = engine.train_step(x, y, learning_rate=task.learning_rate)
+            progress.step_s.append(time.perf_counter() - started)
+            if epoch == task.epochs - 1:
+                progress.losses.append(loss)
+            if step == evolve_after:
+                rate = task.prune_rate * (1.0 - epoch / task.epochs)
+                mask, kept = drop_and_grow(plan, mask, engine.weights().prunable, rate, rng)
+                engine.replace_mask(mask, kept)
+    progress.train_s = time.perf_counter() - began
+    return mask
+
+
+def _smallest_batch(plan: Plan) -> int:
+    """A batch of one has no variance, which batch-norm needs."""
+    return 2 if any(isinstance(node.operator, BatchNorm) for node in plan.nodes) else 1
+
+
+def _evolves_after(task: Task, num_examples: int) -> int:
+    """The step after which the mask moves in an epoch; -1 for none.
+
+    As in the reference: once an epoch, in its middle, so that what has grown is trained.
+    """
+    steps = -(-num_examples // task.batch_size)
+    return (steps - 1) // 2 if task.evolve else -1
+
+
+def _result(
+    plan: Plan,
+    task: Task,
+    received: BoolArray,
+    mask: BoolArray,
+    engine: Engine,
+    masks: Path,
+) -> Result:
+    """What goes back, by the stage and by whether the mask evolved."""
+    if task.stage is Stage.EVALUATE:
+        return Result(mask_digest=task.mask_digest)
+    if task.stage is Stage.SENSE:
+        data = encode_counts(counts_of(plan, mask))
+        part = Part(name="layers", codec=U32, size=len(data))
+        return Result(mask_digest=task.mask_digest, parts=(part,), body=data)
+    weights = engine.weights()
+    if not (np.isfinite(weights.prunable).all() and np.isfinite(weights.dense).all()):
+        raise EngineError("training diverged: weights are not finite; lower the learning rate")
+    values = encode_values(weights)
+    part = Part(name="values", codec=F32, size=len(values))
+    if not task.evolve:
+        return Result(mask_digest=task.mask_digest, parts=(part,), body=values)
+    encoded = encode_mask(mask, received)
+    base = task.mask_digest if encoded.base else ""
+    change = Part(name="mask", codec=encoded.codec, size=len(encoded.data), base=base)
+    digest = mask_digest(plan.digest, mask)
+    save_mask(masks, digest, mask)
+    return Result(mask_digest=digest, parts=(change, part), body=encoded.data + values)

@@ -1,0 +1,1 @@
+"""The federated methods as pure functions of (server state, updates)."""

@@ -1,0 +1,131 @@
+"""The protocol of a federated method, and the choice of one by its name in `job.toml`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final, Protocol
+
+import numpy as np
+
+from fedsparse.errors import ConfigError
+from fedsparse.methods.fixed import FixedMasks, MaskReport, SenseReport
+from fedsparse.methods.jmwst import JointMasks
+from fedsparse.methods.nst import OwnMasks
+from fedsparse.methods.state import ServerState
+from fedsparse.plan import Plan
+from fedsparse.types import Weights
+
+# By name: the class, and whether stage 1 comes first.
+METHODS: Final[Mapping[str, tuple[type[FixedMasks], bool]]] = {
+    "dense": (FixedMasks, False),
+    "nst": (OwnMasks, False),
+    "pdst": (FixedMasks, False),
+    "spdst": (FixedMasks, True),
+    "jmwst": (JointMasks, True),
+}
+
+
+class Method(Protocol):
+    """How the masks of a job come about and change; a pure function of the state and the updates.
+
+    Training rounds count from 0 to `rounds - 1`; stage 1 comes before them and is not counted.
+    """
+
+    @property
+    def senses(self) -> bool:
+        """Whether stage 1 is needed: a few devices train with drop-and-grow and report counts."""
+        ...
+
+    @property
+    def own_masks(self) -> bool:
+        """Whether a device goes on with its own mask, once it got its level's to start with."""
+        ...
+
+    def initial(self, rng: np.random.Generator, weights: Weights | None = None) -> ServerState:
+        """The state before the first round.
+
+        Args:
+            rng: source of masks and weights.
+            weights: pretrained values, `(num_prunable,)` and `(num_dense,)`, or None to draw them.
+        """
+        ...
+
+    def after_sense(
+        self, state: ServerState, reports: Sequence[SenseReport], rng: np.random.Generator
+    ) -> ServerState:
+        """The state after stage 1: new masks of the layer densities found, weights drawn anew.
+
+        Args:
+            state: the one under which the devices trained.
+            reports: of each device, its examples and its kept weights per prunable tensor.
+            rng: source of masks and weights.
+
+        Raises:
+            ValueError: there are no reports.
+        """
+        ...
+
+    def evolves(self, round_id: int) -> bool:
+        """Whether devices drop and grow in this training round, and send their masks."""
+        ...
+
+    def prune_rate(self, round_id: int) -> float:
+        """The share that drop-and-grow exchanges in this round; that of round 0 is for stage 1."""
+        ...
+
+    def next_state(
+        self,
+        state: ServerState,
+        mean: Weights,
+        reports: Sequence[MaskReport],
+        round_id: int,
+    ) -> ServerState:
+        """The state after a training round; `mask_epoch` tells whether the masks changed.
+
+        Args:
+            state: the one that the round started from.
+            mean: the folded updates, `(num_prunable,)` and `(num_dense,)`.
+            reports: of each update, its examples, level and kept weights per prunable tensor.
+            round_id: the round that ended.
+        """
+        ...
+
+
+def make_method(
+    name: str,
+    levels: Sequence[float],
+    *,
+    plan: Plan,
+    rounds: int,
+    r_int: int = 1,
+    prune_rate: float = 0.25,
+) -> Method:
+    """Build a method.
+
+    Args:
+        name: one of `METHODS`.
+        levels: densities that devices train at, largest first; `dense` trains at 1.0 alone.
+        plan: the model.
+        rounds: training rounds.
+        r_int: `jmwst`: rounds between two changes of the masks.
+        prune_rate: `nst`, `jmwst`, and stage 1: share exchanged by drop-and-grow at the start.
+
+    Raises:
+        ConfigError: the name is unknown, or the levels do not suit it.
+    """
+    decreasing = list(levels) == sorted(set(levels), reverse=True)
+    if not levels or not decreasing or not 0 < levels[-1] <= levels[0] <= 1:
+        raise ConfigError(f"levels must be densities that decrease in (0, 1], got {list(levels)}")
+    if name not in METHODS:
+        raise ConfigError(f"method '{name}' is none of {', '.join(METHODS)}")
+    if name == "dense" and tuple(levels) != (1.0,):
+        raise ConfigError(f"the method 'dense' has the one level 1.0, got {list(levels)}")
+    kind, senses = METHODS[name]
+    return kind(
+        plan=plan,
+        levels=tuple(levels),
+        rounds=rounds,
+        senses=senses,
+        r_int=r_int,
+        start_rate=prune_rate,
+    )

@@ -1,0 +1,371 @@
+"""The server's side of a round: who takes part, who has delivered, and when it is over.
+
+`TRANSITIONS` is the specification. The machine holds no weights and does no I/O: the caller feeds
+it what happened, performs the effects that come back, and calls `tick` when time has passed.
+
+A round *gathers* the answers of the devices that are online, *trains* a cohort of those that are
+ready, and is *closed* with whatever was delivered when everyone is done or the deadline passes.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import Final
+
+from fedsparse.errors import LocalProtocolError
+from fedsparse.wire.messages import Ready, Stage, Verdict
+
+
+class Phase(Enum):
+    """Where a round stands."""
+
+    IDLE = auto()
+    GATHERING = auto()
+    TRAINING = auto()
+
+
+class Event(Enum):
+    """What can happen to a round."""
+
+    OPENED = auto()
+    GATHERED = auto()
+    CLOSED = auto()
+    ABANDONED = auto()  # nobody delivered: the round is to be offered again
+
+
+TRANSITIONS: Final = {
+    (Phase.IDLE, Event.OPENED): Phase.GATHERING,
+    (Phase.GATHERING, Event.GATHERED): Phase.TRAINING,
+    (Phase.TRAINING, Event.CLOSED): Phase.IDLE,
+    (Phase.TRAINING, Event.ABANDONED): Phase.IDLE,
+}
+
+
+def next_phase(phase: Phase, event: Event) -> Phase:
+    """The phase after `event`; raises `LocalProtocolError` where it cannot happen."""
+    try:
+        return TRANSITIONS[phase, event]
+    except KeyError:
+        raise LocalProtocolError(f"{event.name} cannot happen while {phase.name}") from None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assign:
+    """Send `device` its task at `level`."""
+
+    device: str
+    level: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SendPlan:
+    """`device` lacks the plan."""
+
+    device: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """The first answers are in: `levels` are those that devices can hold, largest first."""
+
+    levels: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Close:
+    """The round is over; fold the spool of `devices`, in this (sorted) order."""
+
+    round_id: int
+    devices: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Repeat:
+    """Nobody delivered: offer the round again."""
+
+    round_id: int
+
+
+Effect = Assign | SendPlan | Start | Close | Repeat
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """How rounds are filled and how long they wait (see `CohortConfig` in aggregator/job.py)."""
+
+    min_devices: int
+    expected_devices: int
+    participation: float
+    gather_s: float
+    deadline_s: float
+    offline_grace_s: float
+    sense_devices: int
+    rotate_levels: bool
+    seed: int
+
+
+@dataclass(slots=True)
+class _Round:
+    """The round that is open."""
+
+    round_id: int
+    stage: Stage
+    levels: tuple[float, ...]
+    opened_s: float
+    deadline: float = math.inf
+    answers: dict[str, Ready] = field(default_factory=dict)
+    cohort: dict[str, float] = field(default_factory=dict)
+    delivered: dict[str, str] = field(default_factory=dict)  # device -> digest of its update
+    failed: set[str] = field(default_factory=set)
+
+
+class ServerRounds:
+    """One job's rounds, as a state machine.
+
+    Args:
+        policy: who takes part and how long a round waits.
+        started: whether the levels are settled already (a job that resumes).
+    """
+
+    def __init__(self, policy: Policy, *, started: bool = False) -> None:
+        self.phase = Phase.IDLE
+        self._policy = policy
+        self._started = started
+        self._round: _Round | None = None
+        self._online: set[str] = set()
+        self._offline_since: dict[str, float] = {}
+        self._closed_updates: dict[tuple[int, str], str] = {}
+        self._abandoned = 0  # attempts in a row; each draws its cohort anew
+
+    @property
+    def online(self) -> frozenset[str]:
+        """The devices that are connected."""
+        return frozenset(self._online)
+
+    def answer(self, device: str) -> Ready | None:
+        """What `device` answered to the open offer."""
+        return self._round.answers.get(device) if self._round else None
+
+    def cohort(self) -> Mapping[str, float]:
+        """The open round's devices and their levels."""
+        return dict(self._round.cohort) if self._round else {}
+
+    def seconds_left(self, now_s: float) -> float:
+        """Until the deadline; the whole duration while a round still gathers."""
+        if self._round is None or math.isinf(self._round.deadline):
+            return self._policy.deadline_s
+        return self._round.deadline - now_s
+
+    def open(
+        self,
+        round_id: int,
+        stage: Stage,
+        levels: tuple[float, ...],
+        now_s: float,
+        cohort: Mapping[str, float] | None = None,
+        delivered: Mapping[str, str] | None = None,
+    ) -> list[Effect]:
+        """Open a round.
+
+        Args:
+            round_id, stage, levels: what is offered.
+            now_s: the time.
+            cohort: levels by device, where the server was restarted after the cohort was chosen:
+                the round then goes on with it, with a fresh deadline.
+            delivered: digests by device of the updates that are in the spool already.
+        """
+        self.phase = next_phase(self.phase, Event.OPENED)
+        current = _Round(round_id=round_id, stage=stage, levels=levels, opened_s=now_s)
+        self._round = current
+        if cohort:
+            self.phase = next_phase(self.phase, Event.GATHERED)
+            current.deadline = now_s + self._policy.deadline_s
+            current.cohort.update(cohort)
+            current.delivered.update(delivered or {})
+        return self.tick(now_s)
+
+    def device_online(self, device: str, now_s: float) -> list[Effect]:
+        """`device` has announced itself."""
+        self._online.add(device)
+        self._offline_since.pop(device, None)
+        return self.tick(now_s)
+
+    def device_offline(self, device: str, now_s: float) -> list[Effect]:
+        """`device`'s will was delivered, or it said goodbye."""
+        self._online.discard(device)
+        self._offline_since.setdefault(device, now_s)
+        return self.tick(now_s)
+
+    def answered(self, device: str, ready: Ready, now_s: float) -> list[Effect]:
+        """`device` answered an offer; an answer to another round is ignored."""
+        current = self._round
+        if current is None or ready.round_id != current.round_id:
+            return []
+        self._online.add(device)
+        self._offline_since.pop(device, None)
+        if not ready.has_plan:
+            return [SendPlan(device=device)]
+        if ready.level is not None and ready.level not in current.levels:
+            return []
+        current.answers[device] = ready
+        if self.phase is Phase.TRAINING:
+            return self._reassign(current, device, ready) or self.tick(now_s)
+        return self.tick(now_s)
+
+    def verdict(self, device: str, round_id: int, digest: str) -> Verdict | None:
+        """Whether an update counts: ACCEPTED, LATE, REJECTED, or None when it is new and wanted.
+
+        None asks the caller to check it, to store it durably, and to call `stored`.
+        """
+        if self._closed_updates.get((round_id, device)) == digest:
+            return Verdict.ACCEPTED
+        current = self._round
+        if current is None or round_id < current.round_id:
+            return Verdict.LATE
+        if round_id > current.round_id or device not in current.cohort:
+            return Verdict.REJECTED
+        if device in current.delivered:
+            same = current.delivered[device] == digest
+            return Verdict.ACCEPTED if same else Verdict.REJECTED
+        return None
+
+    def stored(self, device: str, digest: str, now_s: float) -> list[Effect]:
+        """The update of `device` is durably in the spool."""
+        if self._round is None or device not in self._round.cohort:
+            raise LocalProtocolError(f"an update of {device} was stored that was not asked for")
+        self._round.delivered[device] = digest
+        self._round.failed.discard(device)
+        return self.tick(now_s)
+
+    def failed(self, device: str, round_id: int, now_s: float) -> list[Effect]:
+        """`device` gave its task up (or its update was rejected): the round goes on without it."""
+        current = self._round
+        # What comes while a round gathers is about an earlier attempt of it.
+        if current is not None and current.round_id == round_id and device in current.cohort:
+            current.failed.add(device)
+        return self.tick(now_s)
+
+    def tick(self, now_s: float) -> list[Effect]:
+        """What the passing of time (or the last event) brings about."""
+        current = self._round
+        if current is None:
+            return []
+        if self.phase is Phase.GATHERING and self._gathered(current, now_s):
+            return self._start_training(current, now_s)
+        if self.phase is Phase.TRAINING and self._finished(current, now_s):
+            return self._close(current)
+        return []
+
+    def next_tick_s(self, now_s: float) -> float:
+        """Seconds until time alone may change something."""
+        current = self._round
+        if current is None:
+            return math.inf
+        moments = [current.opened_s + self._policy.gather_s, current.deadline]
+        moments += [t + self._policy.offline_grace_s for t in self._offline_since.values()]
+        return min((t - now_s for t in moments if t > now_s), default=math.inf)
+
+    def _ready(self, current: _Round) -> dict[str, float]:
+        return {
+            device: answer.level
+            for device, answer in sorted(current.answers.items())
+            if answer.level is not None and device in self._online
+        }
+
+    def _gathered(self, current: _Round, now_s: float) -> bool:
+        ready = self._ready(current)
+        if len(ready) < self._policy.min_devices:
+            return False
+        if now_s >= current.opened_s + self._policy.gather_s:
+            return True
+        everyone = self._online <= current.answers.keys()
+        if self._started:
+            return everyone
+        expected = self._policy.expected_devices
+        return everyone and 0 < expected <= len(current.answers)
+
+    def _start_training(self, current: _Round, now_s: float) -> list[Effect]:
+        self.phase = next_phase(self.phase, Event.GATHERED)
+        current.deadline = now_s + self._policy.deadline_s
+        ready = self._ready(current)
+        effects: list[Effect] = []
+        if not self._started:
+            self._started = True
+            largest = max(ready.values())
+            current.levels = tuple(level for level in current.levels if level <= largest)
+            effects.append(Start(levels=current.levels))
+        cohort = self._sample(current, ready)
+        current.cohort.update(cohort)
+        effects += [Assign(device=device, level=level) for device, level in cohort.items()]
+        return effects + self.tick(now_s)
+
+    def _sample(self, current: _Round, ready: dict[str, float]) -> dict[str, float]:
+        """The cohort: in stage 1 a few of the largest level there is, else a share of all ready."""
+        candidates = list(ready)
+        if current.stage is Stage.SENSE:
+            largest = max(ready.values())
+            candidates = [d for d in candidates if ready[d] == largest]
+            wanted = self._policy.sense_devices
+        elif current.stage is Stage.EVALUATE:
+            wanted = len(candidates)
+        else:
+            wanted = max(
+                self._policy.min_devices, math.ceil(self._policy.participation * len(ready))
+            )
+        seed = f"{self._policy.seed}/{current.round_id}/{self._abandoned}"
+        draw = random.Random(seed)  # noqa: S311 (a draw)
+        chosen = draw.sample(candidates, min(wanted, len(candidates)))
+        return {
+            device: self._level(current, turn, ready[device])
+            for turn, device in enumerate(sorted(chosen))
+        }
+
+    def _level(self, current: _Round, turn: int, largest: float) -> float:
+        """The level of a device's task: in training rounds each level that it can hold in turn.
+
+        A level that few devices hold would else see only their data. Source: FjORD (Horvath et
+        al., NeurIPS 2021), where clients draw widths up to their own in every step.
+        """
+        if current.stage is not Stage.TRAIN or not self._policy.rotate_levels:
+            return largest
+        within = [level for level in current.levels if level <= largest]
+        return within[(current.round_id + turn) % len(within)]
+
+    def _reassign(self, current: _Round, device: str, ready: Ready) -> list[Effect]:
+        """A device of the cohort that answers again has lost its task."""
+        if device not in current.cohort or device in current.delivered:
+            return []
+        if ready.level is None:
+            current.failed.add(device)
+            return []
+        current.failed.discard(device)
+        level = min(ready.level, current.cohort[device])
+        current.cohort[device] = level
+        return [Assign(device=device, level=level)]
+
+    def _finished(self, current: _Round, now_s: float) -> bool:
+        if now_s >= current.deadline:
+            return True
+        waiting = current.cohort.keys() - current.delivered.keys() - current.failed
+        grace = self._policy.offline_grace_s
+        return all(
+            device in self._offline_since and now_s >= self._offline_since[device] + grace
+            for device in waiting
+        )
+
+    def _close(self, current: _Round) -> list[Effect]:
+        self._round = None
+        if not current.delivered:
+            self.phase = next_phase(self.phase, Event.ABANDONED)
+            self._abandoned += 1
+            return [Repeat(round_id=current.round_id)]
+        self.phase = next_phase(self.phase, Event.CLOSED)
+        self._abandoned = 0
+        self._closed_updates = {
+            (current.round_id, device): digest for device, digest in current.delivered.items()
+        }
+        return [Close(round_id=current.round_id, devices=tuple(sorted(current.delivered)))]

@@ -1,0 +1,1 @@
+"""The one place with network I/O: MQTT behind a protocol that fakes can stand in for."""

@@ -1,0 +1,1 @@
+"""Topics, frames, messages and chunked transfers: the contract, without any I/O."""

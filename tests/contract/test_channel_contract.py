@@ -1,0 +1,143 @@
+"""Messages over every broker: large ones, restarts of the broker, death of a device."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from harness import PATIENCE_S, Harness, ProcessHarness, wait_for
+
+from fedsparse.transport.base import Connected, Disconnected
+from fedsparse.transport.channel import Channel, ChannelOptions, Delivered, status_will
+from fedsparse.wire.messages import Failure, Message, Part, Ready, Stage, Status, Task, Update
+from fedsparse.wire.reassembly import Limits
+from fedsparse.wire.topics import Topics
+
+TOPICS = Topics("home")
+STATUS = Status(device="pi", online=True, board="pi")
+DIGEST = hashlib.sha256(b"").hexdigest()
+FAILURE = Failure(job="watch", round_id=1, reason="in between")
+BIG = random.Random(7).randbytes(2_000_000)
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def pair(harness: Harness, tmp_path: Path) -> Iterator[tuple[Channel, Channel]]:
+    """A gateway and a device that know of each other."""
+    options = ChannelOptions(limits=Limits(stall_s=0.5))
+    gateway = Channel(
+        harness.client("the-gateway"), TOPICS, spool=tmp_path / "gateway", options=options
+    )
+    device = Channel(
+        harness.client("pi", will=status_will(TOPICS, STATUS)), TOPICS, device="pi",
+        spool=tmp_path / "pi", status=STATUS, options=options,
+    )  # fmt: skip
+    gateway.start()
+    device.start()
+    assert await_messages(gateway, device, 1) == [STATUS]
+    yield gateway, device
+    device.close()
+    gateway.close()
+
+
+def await_messages(reader: Channel, other: Channel, count: int) -> list[Message]:
+    """The next `count` different messages that `reader` gets; `other` is kept going."""
+    found: list[Message] = []
+
+    def step() -> list[Message] | None:
+        other.poll(0.0)
+        event = reader.poll(0.01)
+        if isinstance(event, Delivered) and event.message not in found:
+            found.append(event.message)
+            if event.body:
+                assert bytes(event.body) == BIG
+        return found if len(found) >= count else None
+
+    return wait_for(step, f"{count} messages")
+
+
+def update() -> Update:
+    parts = (Part(name="values", codec="f32", size=len(BIG)),)
+    return Update(
+        job="watch", round_id=1, stage=Stage.TRAIN, level=0.1, num_examples=9,
+        mask_digest=DIGEST, parts=parts,
+    )  # fmt: skip
+
+
+def task() -> Task:
+    parts = (Part(name="values", codec="f32", size=len(BIG)),)
+    return Task(
+        job="watch", round_id=1, attempt=0, stage=Stage.TRAIN, plan_digest=DIGEST, parts=parts
+    )
+
+
+def test_a_control_message_passes_an_update_of_two_megabytes(pair: tuple[Channel, Channel]) -> None:
+    gateway, device = pair
+    device.send(None, update(), BIG)
+    device.send(None, FAILURE)
+    assert await_messages(gateway, device, 2) == [FAILURE, update()]
+    sent, received = device.traffic["pi"].sent_bytes, gateway.traffic["pi"].received_bytes
+    assert len(BIG) < sent == received < 1.002 * len(BIG)
+
+
+def test_a_task_of_two_megabytes_arrives(pair: tuple[Channel, Channel]) -> None:
+    gateway, device = pair
+    gateway.send("pi", task(), BIG)
+    assert await_messages(device, gateway, 1) == [task()]
+
+
+def test_a_transfer_survives_a_restart_of_the_broker(
+    harness: Harness, pair: tuple[Channel, Channel]
+) -> None:
+    gateway, device = pair
+    device.send(None, update(), BIG)
+    gateway.poll(0.0)
+    harness.stop()
+    harness.start()
+    assert await_messages(gateway, device, 2)[-1] == update()
+
+
+def test_a_device_that_is_cut_off_is_reported_and_announces_itself_again(
+    harness: Harness, pair: tuple[Channel, Channel]
+) -> None:
+    gateway, device = pair
+    drain(device)
+    harness.cut(device._transport)
+    offline = Status(device="pi", online=False, board="pi")
+    wait_for(lambda: one(device, Disconnected), "the disconnect")
+    wait_for(lambda: one(device, Connected), "the reconnect")
+    assert await_messages(gateway, device, 2) == [offline, STATUS]
+    device.send(None, Ready(job="watch", round_id=1, attempt=0, level=None))
+    assert isinstance(await_messages(gateway, device, 1)[0], Ready)
+
+
+def drain(channel: Channel) -> None:
+    while channel.poll(0.0) is not None:
+        pass
+
+
+def one(channel: Channel, kind: type) -> object | None:
+    event = channel.poll(0.1)
+    return event if isinstance(event, kind) else None
+
+
+def test_a_killed_device_process_is_reported_offline(
+    process_harness: ProcessHarness, tmp_path: Path
+) -> None:
+    gateway = Channel(process_harness.client("gw"), TOPICS, spool=tmp_path / "gateway")
+    gateway.start()
+    command = [sys.executable, str(Path(__file__).with_name("mortal_device.py"))]
+    command += [str(process_harness.address.port), str(tmp_path / "pi")]
+    with subprocess.Popen(command, cwd=ROOT, env={"PYTHONPATH": str(ROOT)}) as process:
+        try:
+            assert await_messages(gateway, gateway, 1) == [Status(device="pi", online=True)]
+        finally:
+            process.kill()
+        assert await_messages(gateway, gateway, 1) == [Status(device="pi", online=False)]
+        process.wait(PATIENCE_S)
+    gateway.close()

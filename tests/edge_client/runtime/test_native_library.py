@@ -1,0 +1,63 @@
+"""Loading the kernels: what is wrong is named, with the way out."""
+
+from __future__ import annotations
+
+import ctypes
+import re
+from pathlib import Path
+
+import pytest
+
+from edge_client.runtime.native import library, structures
+from edge_client.runtime.native.library import LANES, LIBRARY, Library
+from fedsparse.errors import EngineError
+
+
+def test_a_missing_library_says_how_to_build_it(tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match=r"missing \(.*nothing.so\): .*pip install -e \."):
+        Library(tmp_path / "nothing.so")
+
+
+@pytest.mark.parametrize("content", [b"", b"not a library", LIBRARY.read_bytes()[:200]])
+def test_a_corrupt_library_says_how_to_build_it(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "corrupt.so"
+    path.write_bytes(content)
+    with pytest.raises(EngineError, match=r"do not load on this .*corrupt.so.*pip install -e \."):
+        Library(path)
+
+
+def test_a_library_of_another_version_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(library, "ABI_VERSION", 999)
+    with pytest.raises(EngineError, match="this code needs 999"):
+        Library()
+
+
+def test_a_foreign_library_is_refused(tmp_path: Path) -> None:
+    name = ctypes.util.find_library("m") or "libm.so.6"
+    found = next(Path("/").glob(f"usr/lib*/*/{name}"), None) or next(Path("/").glob(f"lib*/{name}"))
+    path = tmp_path / "foreign.so"
+    path.write_bytes(found.read_bytes())
+    with pytest.raises(EngineError, match=r"fedsparse_abi_version.*pip install"):
+        Library(path)
+
+
+def test_narrow_work_gets_narrow_vectors() -> None:
+    loaded = Library()
+    widest, narrowest = loaded.variants[0], loaded.variants[-1]
+    assert loaded.kernel("product", LANES[widest]) is loaded.kernel("product")
+    assert loaded.kernel("product", 1) is Library.kernel(loaded, "product", LANES[narrowest])
+    assert narrowest == "base"
+
+
+def test_the_argument_blocks_have_the_fields_of_the_header_in_its_order() -> None:
+    header = (LIBRARY.parent / "operations.h").read_text()
+    plain = re.sub(r"/\*.*?\*/", "", header, flags=re.DOTALL)
+    blocks = dict(
+        (name, re.findall(r"(\w+)(?=\s*[,;])", body))
+        for body, name in re.findall(r"typedef struct \{(.*?)\} (\w+)_arguments;", plain, re.DOTALL)
+    )
+    declared = {
+        re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower(): [f[0] for f in kind._fields_]
+        for kind in {*structures.ARGUMENTS.values(), structures.Index}
+    }
+    assert blocks == declared

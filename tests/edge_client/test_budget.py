@@ -1,0 +1,389 @@
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge_client.budget import MAX_REASON, TRAINER_START_S, Decision, decide
+from edge_client.calibration import Calibration
+from edge_client.config import BudgetConfig
+from edge_client.host import EmulatedHost, LinkReading, RealHost, SpeedReading
+from edge_client.probe.memory import MemoryReading
+from edge_client.runtime.cost import Cost
+from fedsparse.boards import load_board
+from fedsparse.plan import Conv, Flatten, Linear, Node, Plan, Relu
+from fedsparse.wire.messages import Offer, Ready, Stage
+
+MIB = 2**20
+LEVELS = (0.2, 0.1, 0.05)
+PLAN = Plan(
+    name="small",
+    input_shape=(6, 20),
+    nodes=(
+        Node(
+            name="conv",
+            operator=Conv(out_channels=50, kernel=(5,), stride=(1,), pads=((2, 2),)),
+            inputs=("input",),
+        ),
+        Node(name="relu", operator=Relu(), inputs=("conv",)),
+        Node(name="flat", operator=Flatten(), inputs=("relu",)),
+        Node(name="head", operator=Linear(out_features=7), inputs=("flat",)),
+    ),
+)
+EXAMPLES = 320  # ten steps of 32
+SAMPLES_BYTES = EXAMPLES * (6 * 20 * 4 + 8)
+
+
+def linear_cost(plan: Plan, kept: Sequence[int], batch_size: int) -> Cost:
+    """10 MiB of activations, 1 KiB and 1,000 multiply-adds a kept weight and sample."""
+    total = sum(kept)
+    return Cost(peak_bytes=10 * MIB + 1024 * total, multiply_adds=1000 * total * batch_size)
+
+
+@dataclass(frozen=True)
+class FakeHost:
+    available_mib: float = 1000.0
+    rate: float = 1e9
+    up: float | None = None
+    down: float | None = None
+    basis: str = "measured"
+    board: str = "fake"
+    emulated: bool = False
+
+    def memory(self) -> MemoryReading:
+        size = int(self.available_mib * MIB)
+        return MemoryReading(
+            total_bytes=size, available_bytes=size, source="fake", basis=self.basis
+        )
+
+    def speed(self, calibration: Calibration) -> SpeedReading:
+        rates = dict.fromkeys(calibration.step_s, self.rate)
+        return SpeedReading(multiply_adds_per_s=rates, basis=self.basis)
+
+    def link(self) -> LinkReading:
+        basis = "specified" if self.up or self.down else "unknown"
+        return LinkReading(up_bytes_per_s=self.up, down_bytes_per_s=self.down, basis=basis)
+
+
+def offer(seconds_left: float = 100.0, levels: tuple[float, ...] = LEVELS) -> Offer:
+    kept = tuple(
+        tuple(max(1, round(level * tensor.size)) for tensor in PLAN.prunable) for level in levels
+    )
+    return Offer(
+        job="j",
+        round_id=1,
+        attempt=0,
+        stage=Stage.TRAIN,
+        plan_digest=PLAN.digest,
+        levels=levels,
+        mask_digests=("",) * len(levels),
+        kept=kept,
+        batch_size=32,
+        epochs=1,
+        seconds_left=seconds_left,
+    )
+
+
+CALIBRATION = Calibration(
+    plan_digest=PLAN.digest,
+    batch_size=32,
+    step_s=dict.fromkeys(LEVELS, 0.01),
+    multiply_adds=dict.fromkeys(LEVELS, 10_000_000),
+    baseline_bytes=30 * MIB,
+)
+
+
+def choose(
+    host: FakeHost | EmulatedHost,
+    seconds_left: float = 100.0,
+    *,
+    budget: BudgetConfig | None = None,
+    **changes: Any,  # noqa: ANN401
+) -> Decision:
+    arguments: dict[str, Any] = {
+        "offer": offer(seconds_left),
+        "plan": PLAN,
+        "num_examples": EXAMPLES,
+        "host": host,
+        "calibration": CALIBRATION,
+        "budget": budget or BudgetConfig(),
+        "agent_bytes": 20 * MIB,
+        "cost": linear_cost,
+    }
+    return decide(**(arguments | changes))
+
+
+def kept_at(level: float) -> int:
+    return sum(offer().kept[LEVELS.index(level)])
+
+
+def peak_bytes(level: float) -> int:
+    return (20 + 30 + 10) * MIB + SAMPLES_BYTES + 1024 * kept_at(level)
+
+
+def round_s(level: float, rate: float = 1e9) -> float:
+    return TRAINER_START_S + 10 * 1000 * kept_at(level) * 32 / rate
+
+
+def test_enough_of_everything_takes_the_largest_level() -> None:
+    decision = choose(FakeHost())
+    assert (decision.level, decision.engine) == (0.2, "sparse")
+    assert [row.level for row in decision.rows] == list(LEVELS)
+    assert all(row.fits for row in decision.rows)
+
+
+def test_the_forecast_is_the_sum_of_its_parts() -> None:
+    decision = choose(FakeHost(up=1000.0, down=4000.0))
+    row = decision.chosen
+    assert row is not None
+    sent = 4 * (kept_at(0.2) + PLAN.num_dense)
+    assert row.peak_bytes == peak_bytes(0.2)
+    assert row.training_s == pytest.approx(10 * 1000 * kept_at(0.2) * 32 / 1e9)
+    assert row.transfer_s == pytest.approx(sent / 1000 + sent / 4000)
+    assert row.round_s == pytest.approx(TRAINER_START_S + row.training_s + row.transfer_s)
+    assert decision.memory_budget_bytes == 500 * MIB
+
+
+@pytest.mark.parametrize(("examples", "epochs", "steps"), [(1, 1, 1), (32, 3, 3), (33, 3, 6)])
+def test_a_started_batch_is_a_whole_step(examples: int, epochs: int, steps: int) -> None:
+    decision = choose(FakeHost(), num_examples=examples, offer=replace(offer(), epochs=epochs))
+    assert decision.chosen is not None
+    work = linear_cost(PLAN, offer().kept[0], 32).multiply_adds
+    assert decision.chosen.training_s == pytest.approx(steps * work / 1e9)
+
+
+def test_more_samples_need_more_memory() -> None:
+    few, many = (choose(FakeHost(), num_examples=count).rows[0] for count in (100, 1100))
+    assert many.peak_bytes - few.peak_bytes == 1000 * (6 * 20 * 4 + 8)
+
+
+def test_a_longer_deadline_allows_a_larger_level() -> None:
+    chosen = [choose(FakeHost(rate=1e8), round_s(level, 1e8)).level for level in LEVELS]
+    assert chosen == list(LEVELS)
+
+
+def test_a_slower_board_takes_a_smaller_level() -> None:
+    deadline = round_s(0.2, 4e8)
+    rates = (4e8, 2.1e8, 1.1e8, 1e7)
+    assert [choose(FakeHost(rate=rate), deadline).level for rate in rates] == [*LEVELS, None]
+
+
+def test_less_memory_takes_a_smaller_level() -> None:
+    peaks = [peak_bytes(level) for level in LEVELS]
+    chosen = [choose(FakeHost(available_mib=2 * peak / MIB + 0.01)).level for peak in peaks]
+    assert chosen == list(LEVELS)
+
+
+def test_two_boards_of_unequal_means_choose_differently() -> None:
+    real = RealHost(
+        memory=lambda: MemoryReading(
+            total_bytes=2**36, available_bytes=2**36, source="system", basis="measured"
+        )
+    )
+    boards = ("raspberry-pi-5-8gb", "raspberry-pi-zero-2w")
+    fast, slow = (EmulatedHost(load_board(name), real) for name in boards)
+    speed = fast.speed(CALIBRATION).at(0.2)
+    deadline = round_s(0.2, speed) + 0.5  # transfer over its port takes far less
+    assert choose(fast, deadline).level == 0.2
+    assert choose(slow, deadline).level != 0.2
+    assert "estimated speed" in choose(slow, deadline).reason
+
+
+def test_the_cap_in_mib_counts_beside_the_share() -> None:
+    cap = BudgetConfig(memory_fraction=0.5, memory_mib=(peak_bytes(0.1) + 1) / MIB)
+    assert choose(FakeHost(), budget=cap).level == 0.1
+    loose = BudgetConfig(memory_fraction=0.5, memory_mib=9000)
+    assert choose(FakeHost(), budget=loose).memory_budget_bytes == 500 * MIB
+
+
+def test_an_exact_fit_fits() -> None:
+    decision = choose(FakeHost(rate=1e8), 1000)
+    row = decision.rows[0]
+    exact = BudgetConfig(memory_fraction=1.0, memory_mib=row.peak_bytes / MIB)
+    assert choose(FakeHost(rate=1e8), row.round_s, budget=exact).level == 0.2
+    assert choose(FakeHost(rate=1e8), row.round_s - 1e-6, budget=exact).level == 0.1
+
+
+def test_a_level_that_fits_only_one_of_both_is_not_taken() -> None:
+    memory = BudgetConfig(memory_fraction=1.0, memory_mib=peak_bytes(0.1) / MIB + 0.01)
+    decision = choose(FakeHost(rate=1e8), round_s(0.05, 1e8), budget=memory)
+    assert decision.level == 0.05
+    assert [(row.fits_memory, row.fits_deadline) for row in decision.rows] == [
+        (False, False),
+        (True, False),
+        (True, True),
+    ]
+
+
+def test_a_device_too_small_declines_with_the_memory_it_would_need() -> None:
+    decision = choose(FakeHost(available_mib=80))
+    assert decision.level is None
+    assert decision.chosen is None
+    assert decision.reason == "declined: 0.05 needs 61 MiB (has 40)"
+
+
+def test_a_device_too_slow_declines_with_the_time_it_would_need() -> None:
+    decision = choose(FakeHost(rate=1e6, basis="estimated"), 20)
+    assert decision.reason == (
+        f"declined: 0.05 needs {round_s(0.05, 1e6):.1f} s "
+        "(has 20.0, estimated speed, transfer not counted)"
+    )
+
+
+def test_a_device_short_of_both_says_both() -> None:
+    reason = choose(FakeHost(available_mib=80, rate=1e6, basis="estimated"), 20).reason
+    assert "needs 61 MiB (has 40, estimated) and " in reason
+    assert " s (has 20.0, estimated speed" in reason
+
+
+def test_a_need_never_reads_as_if_it_were_met() -> None:
+    row = choose(FakeHost()).rows[-1]
+    short = BudgetConfig(memory_fraction=1.0, memory_mib=(row.peak_bytes - 1) / MIB)
+    reason = choose(FakeHost(), row.round_s - 1e-3, budget=short).reason
+    assert reason == (
+        "declined: 0.05 needs 61 MiB (has 60) and "
+        f"{row.round_s + 0.05:.1f} s (has {row.round_s - 0.05:.1f}, transfer not counted)"
+    )
+
+
+def tenths_up(seconds: float) -> str:
+    return f"{math.ceil(seconds * 10) / 10:.1f} s"
+
+
+def test_the_reason_says_what_stood_against_the_next_level() -> None:
+    host = FakeHost(rate=1e8)
+    short = round_s(0.1, 1e8) + 0.1
+    tight = BudgetConfig(memory_fraction=1.0, memory_mib=peak_bytes(0.1) / MIB + 0.01)
+    time = tenths_up(round_s(0.2, 1e8))
+    assert choose(host, short).reason.endswith(f"; 0.2 would take {time}")
+    assert choose(host, budget=tight).reason.endswith("; 0.2 would take 62 MiB")
+    assert choose(host, short, budget=tight).reason.endswith(f"; 0.2 would take {time} and 62 MiB")
+
+
+def test_the_largest_level_needs_no_comparison() -> None:
+    decision = choose(FakeHost(up=1e9, down=1e9))
+    time = tenths_up(decision.rows[0].round_s)
+    expected = f"0.2: round {time[:-2]} of 100.0 s (specified link), memory 62 of 500 MiB"
+    assert decision.reason == expected
+
+
+@pytest.mark.parametrize(
+    ("host", "note"),
+    [
+        (FakeHost(), "transfer not counted"),
+        (FakeHost(up=1e6), "download not counted"),
+        (FakeHost(down=1e6), "upload not counted"),
+        (FakeHost(up=1e6, down=1e6), "specified link"),
+    ],
+)
+def test_an_unknown_link_is_not_counted_and_said_so(host: FakeHost, note: str) -> None:
+    decision = choose(host)
+    assert note in decision.reason
+    expected = 4 * (kept_at(0.2) + PLAN.num_dense) / 1e6 * ((host.up, host.down).count(1e6))
+    assert decision.rows[0].transfer_s == pytest.approx(expected)
+
+
+def test_estimates_are_labelled_and_measurements_are_not() -> None:
+    assert "estimated" not in choose(FakeHost()).reason
+    labelled = choose(FakeHost(basis="estimated")).reason
+    assert "estimated speed" in labelled
+    assert "MiB (estimated)" in labelled
+    capped = choose(FakeHost(basis="estimated"), budget=BudgetConfig(memory_mib=400)).reason
+    assert "of 400 MiB" in capped
+    assert "MiB (estimated)" not in capped
+
+
+def test_a_device_without_samples_declines() -> None:
+    decision = choose(FakeHost(), num_examples=0)
+    assert decision.level is None
+    assert decision.reason == "declined: the device has no training samples"
+
+
+def test_a_level_that_was_not_calibrated_is_forecast_at_the_slowest_speed() -> None:
+    calibration = replace(CALIBRATION, step_s={0.2: 0.01}, multiply_adds={0.2: 10_000_000})
+    decision = choose(FakeHost(), calibration=calibration)
+    assert decision.level == 0.2
+    assert all(row.training_s > 0 for row in decision.rows)
+
+
+memories = st.floats(20, 4000)
+rates = st.floats(1e5, 1e12)
+deadlines = st.floats(0.1, 1e6)
+
+
+def order(decision: Decision) -> float:
+    return decision.level or 0.0
+
+
+@given(memory=memories, more=st.floats(1, 10), rate=rates, deadline=deadlines)
+def test_more_memory_never_takes_a_smaller_level(
+    memory: float, more: float, rate: float, deadline: float
+) -> None:
+    less = choose(FakeHost(available_mib=memory, rate=rate), deadline)
+    greater = choose(FakeHost(available_mib=memory * more, rate=rate), deadline)
+    assert order(greater) >= order(less)
+
+
+@given(memory=memories, rate=rates, deadline=deadlines, more=st.floats(1, 10))
+def test_more_time_never_takes_a_smaller_level(
+    memory: float, rate: float, deadline: float, more: float
+) -> None:
+    host = FakeHost(available_mib=memory, rate=rate)
+    assert order(choose(host, deadline * more)) >= order(choose(host, deadline))
+
+
+@given(memory=memories, rate=rates, deadline=deadlines, faster=st.floats(1, 10))
+def test_a_faster_board_never_takes_a_smaller_level(
+    memory: float, rate: float, deadline: float, faster: float
+) -> None:
+    slow = FakeHost(available_mib=memory, rate=rate)
+    fast = replace(slow, rate=rate * faster)
+    assert order(choose(fast, deadline)) >= order(choose(slow, deadline))
+
+
+@given(
+    memory=st.floats(1, 1e9),
+    rate=st.floats(1e-3, 1e15),
+    deadline=st.floats(1e-9, 1e300),
+    link=st.sampled_from([None, 1e-3, 1e6]),
+    basis=st.sampled_from(["measured", "estimated"]),
+)
+def test_every_decision_fits_on_the_wire(
+    memory: float, rate: float, deadline: float, link: float | None, basis: str
+) -> None:
+    host = FakeHost(available_mib=memory, rate=rate, up=link, down=link, basis=basis)
+    levels = (0.987654321, 0.123456789, 0.0000123456)
+    decision = choose(host, offer=offer(deadline, levels))
+    assert decision.reason.isascii()
+    assert len(decision.reason) <= MAX_REASON
+    assert decision.reason[-1] not in " ,;("
+    row = decision.chosen
+    Ready(
+        job="j",
+        round_id=1,
+        attempt=0,
+        level=decision.level,
+        num_examples=EXAMPLES,
+        reason=decision.reason,
+        predicted_peak_bytes=row.peak_bytes if row else 0,
+        memory_budget_bytes=decision.memory_budget_bytes,
+        predicted_round_s=row.round_s if row else 0.0,
+    )
+
+
+@given(memory=memories, rate=rates, deadline=deadlines)
+def test_the_level_taken_is_the_largest_that_fits(
+    memory: float, rate: float, deadline: float
+) -> None:
+    decision = choose(FakeHost(available_mib=memory, rate=rate), deadline)
+    fitting = [row.level for row in decision.rows if row.fits]
+    assert decision.level == (max(fitting) if fitting else None)
+    for larger, smaller in itertools.pairwise(decision.rows):
+        assert smaller.peak_bytes <= larger.peak_bytes
+        assert smaller.round_s <= larger.round_s

@@ -1,0 +1,116 @@
+"""The demo's devices, options and files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from aggregator.job import JobConfig
+from edge_client.config import ClientConfig
+from fedsparse.boards import load_board
+from fedsparse.config import load
+from fedsparse.errors import ConfigError
+from fedsparse.plan import Plan
+from fedsparse.transport.config import BrokerConfig
+from tools.demo.fleet import FLEET, enlist
+from tools.demo.scenario import RECIPES, DemoOptions, Kill, clear_output, lay_out
+from tools.models import PLANS
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 8, 9, 20])
+def test_devices_have_names_of_their_own(count: int) -> None:
+    assert len({member.device for member in enlist(count)}) == count
+
+
+def test_a_small_fleet_still_has_small_and_large_boards() -> None:
+    profiles = {member.profile for member in enlist(3)}
+    assert len(profiles) == 3
+
+
+def test_a_dense_job_has_no_memory_caps(tmp_path: Path) -> None:
+    assert any(member.memory_mib for member in DemoOptions(output=tmp_path).members)
+    dense = DemoOptions(output=tmp_path, method="dense")
+    assert not any(member.memory_mib for member in dense.members)
+
+
+def test_every_data_set_has_a_plan_and_every_board_a_profile() -> None:
+    assert RECIPES.keys() <= PLANS.keys()
+    for member in FLEET:
+        load_board(member.profile)
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"dataset": "iris"}, "unknown data set 'iris'"),
+        ({"method": "magic"}, "unknown method 'magic'"),
+        ({"devices": 1}, "--devices"),
+        ({"rounds": 0}, "--rounds"),
+        ({"deadline_s": 0.0}, "--deadline"),
+        ({"kill": Kill(device="pi6", round_id=1)}, "no device 'pi6'"),
+    ],
+)
+def test_a_bad_option_is_named(tmp_path: Path, change: dict[str, object], complaint: str) -> None:
+    with pytest.raises(ConfigError, match=complaint):
+        DemoOptions(output=tmp_path, **change)  # type: ignore[arg-type]
+
+
+def test_a_kill_is_parsed() -> None:
+    assert Kill.parse("pi4-8gb@12") == Kill(device="pi4-8gb", round_id=12)
+
+
+@pytest.mark.parametrize("text", ["pi5", "pi5@", "@3", "pi5@three", "pi5@-1"])
+def test_a_broken_kill_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="DEVICE@ROUND"):
+        Kill.parse(text)
+
+
+def test_a_folder_that_no_demo_wrote_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(ConfigError, match="choose another --output"):
+        clear_output(tmp_path)
+    assert (tmp_path / "thesis.tex").exists()
+
+
+def test_a_file_is_no_output_folder(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    path.touch()
+    with pytest.raises(ConfigError, match="is a file"):
+        clear_output(path)
+
+
+def test_an_earlier_run_is_cleared_away(tmp_path: Path) -> None:
+    output = tmp_path / "demo"
+    clear_output(output)
+    (output / "checkpoint").touch()
+    clear_output(output)
+    assert not (output / "checkpoint").exists()
+
+
+@pytest.mark.parametrize(("method", "levels"), [("spdst", (0.2, 0.1, 0.05)), ("dense", (1.0,))])
+def test_the_laid_out_files_can_be_read(
+    tmp_path: Path, method: str, levels: tuple[float, ...]
+) -> None:
+    said: list[str] = []
+    options = DemoOptions(output=tmp_path, dataset="digits", method=method, rounds=2, devices=3)
+    layout = lay_out(options, BrokerConfig(port=4321), said.append)
+    job = load(JobConfig, layout.job_file)
+    assert (job.rounds, job.broker.port, job.method.levels) == (2, 4321, levels)
+    assert job.cohort.expected_devices == 3
+    assert job.test_data is not None
+    assert job.test_data.exists()
+    Plan.from_json(job.plan.read_text(encoding="utf-8"))
+    clients = [load(ClientConfig, path) for path in layout.client_files.values()]
+    assert [client.device for client in clients] == list(layout.client_files)
+    assert all(client.data.path.exists() for client in clients)
+    assert len({client.store for client in clients}) == 3
+    assert said
+
+
+def test_hold_outs_can_stand_in_for_the_test_set(tmp_path: Path) -> None:
+    options = DemoOptions(
+        output=tmp_path, dataset="digits", rounds=2, devices=2, evaluate_on_devices=True
+    )
+    layout = lay_out(options, BrokerConfig(), lambda text: None)
+    assert load(JobConfig, layout.job_file).test_data is None

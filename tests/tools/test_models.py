@@ -1,0 +1,49 @@
+import pytest
+
+from fedsparse.plan import Plan
+from tools.models import PLANS, cifar_plan, digits_plan, mnist_plan, watch_plan
+
+
+@pytest.mark.parametrize(
+    ("name", "input_shape", "classes", "trained"),
+    [
+        ("watch", (6, 100), 7, 295_559),
+        ("digits", (1, 8, 8), 10, 101_626),
+        ("mnist", (1, 28, 28), 10, 261_840),
+        ("cifar", (3, 32, 32), 10, 308_650),
+    ],
+)
+def test_the_models_are_as_documented(
+    name: str, input_shape: tuple[int, ...], classes: int, trained: int
+) -> None:
+    plan = PLANS[name]()
+    assert (plan.name, plan.input_shape, plan.classes) == (name, input_shape, classes)
+    assert sum(tensor.size for tensor in plan.tensors if tensor.role.is_trained) == trained
+
+
+def pruned(plan: Plan) -> list[str]:
+    return [tensor.name.removesuffix(".weight") for tensor in plan.prunable]
+
+
+def test_the_pruned_layers_are_those_of_the_paper() -> None:
+    assert pruned(mnist_plan()) == ["conv2", "fc1"]
+    convolutions = [node.name for node in cifar_plan().nodes if node.operator.kind == "conv"]
+    assert pruned(cifar_plan()) == convolutions
+
+
+def test_the_classifier_and_tiny_layers_stay_dense() -> None:
+    assert pruned(watch_plan()) == ["conv1", "conv2", "conv3", "fc1"]
+    assert pruned(digits_plan()) == ["conv2", "fc1"]
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_a_plan_file_gives_back_the_plan(name: str) -> None:
+    plan = PLANS[name]()
+    assert Plan.from_json(plan.to_json()).digest == plan.digest
+
+
+def test_a_residual_block_adds_its_own_input() -> None:
+    nodes = {node.name: node for node in cifar_plan().nodes}
+    assert nodes["block1.add"].inputs == ("block1.bn2", "relu")
+    assert nodes["block2.add"].inputs == ("block2.bn2", "block2.shortcut_bn")
+    assert nodes["block2.shortcut"].inputs == nodes["block2.conv1"].inputs

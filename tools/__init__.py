@@ -1,0 +1,1 @@
+"""The workshop's bench: the `fedsparse` command, the demo, data sets, benchmarks."""

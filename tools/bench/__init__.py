@@ -1,0 +1,1 @@
+"""Benches: they measure what the README claims."""

@@ -1,0 +1,1 @@
+"""The demo: real processes on one machine, followed live, and reported."""

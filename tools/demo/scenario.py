@@ -1,0 +1,244 @@
+"""What a demo runs: its options, the recipe of each data set, and the files it lays out."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from aggregator.job import METHODS, CohortConfig, JobConfig, MethodConfig, TrainingConfig
+from edge_client.config import BudgetConfig, ClientConfig, DataConfig
+from fedsparse.errors import ConfigError
+from fedsparse.transport.config import BrokerConfig
+from tools.datasets.prepare import prepare
+from tools.demo.fleet import Member, enlist
+from tools.demo.toml_writer import to_toml
+from tools.models import PLANS
+
+SITE: Final = "demo"
+MARKER: Final = ".fedsparse-demo"
+LEVELS: Final = (0.2, 0.1, 0.05)
+GENEROUS_S: Final = 3600.0
+GATHER_S: Final = 20.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """How a data set is trained in the demo; `deadline_s` splits the boards over the levels."""
+
+    rounds: int
+    deadline_s: float
+    training: TrainingConfig
+    sense_epochs: int = 5
+    alpha: float = 1.0
+
+
+RECIPES: Final = {
+    "watch": Recipe(
+        rounds=30,
+        deadline_s=4.8,
+        training=TrainingConfig(
+            epochs=3, batch_size=32, learning_rate=0.1, learning_rate_end=0.01, momentum=0.9
+        ),
+    ),
+    "digits": Recipe(
+        rounds=30,
+        deadline_s=2.0,
+        training=TrainingConfig(
+            epochs=2, batch_size=32, learning_rate=0.1, learning_rate_end=0.01, momentum=0.9
+        ),
+    ),
+    "mnist": Recipe(
+        rounds=20,
+        deadline_s=60.0,
+        training=TrainingConfig(
+            epochs=1, batch_size=32, learning_rate=0.1, learning_rate_end=0.01, momentum=0.9
+        ),
+    ),
+    "cifar10": Recipe(
+        rounds=40,
+        deadline_s=600.0,
+        training=TrainingConfig(
+            epochs=1, batch_size=32, learning_rate=0.1, learning_rate_end=0.01, momentum=0.9
+        ),
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kill:
+    """End `device` with SIGKILL when it works on `round_id`, and start it again."""
+
+    device: str
+    round_id: int
+
+    @classmethod
+    def parse(cls, text: str) -> Kill:
+        """From `DEVICE@ROUND`; raises `ConfigError`."""
+        device, _, number = text.rpartition("@")
+        if not device or not number.isdecimal():
+            raise ConfigError(f"--kill takes DEVICE@ROUND, such as pi5@4, got '{text}'")
+        return cls(device=device, round_id=int(number))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemoOptions:
+    """What the user chose; None stands for the data set's recipe.
+
+    Raises:
+        ConfigError: an unknown data set, method or device, or a number out of range.
+    """
+
+    output: Path
+    dataset: str = "watch"
+    method: str = "spdst"
+    seed: int = 0
+    rounds: int | None = None
+    devices: int = 8
+    deadline_s: float | None = None
+    evaluate_on_devices: bool = False
+    kill: Kill | None = None
+
+    def __post_init__(self) -> None:
+        if self.dataset not in RECIPES:
+            raise ConfigError(f"unknown data set '{self.dataset}'; known: {', '.join(RECIPES)}")
+        if self.method not in METHODS:
+            raise ConfigError(f"unknown method '{self.method}'; known: {', '.join(METHODS)}")
+        if not 2 <= self.devices <= 64:
+            raise ConfigError(f"--devices must be 2 to 64, got {self.devices}")
+        if self.rounds is not None and self.rounds < 1:
+            raise ConfigError(f"--rounds must be at least 1, got {self.rounds}")
+        if self.deadline_s is not None and self.deadline_s <= 0:
+            raise ConfigError(f"--deadline must be positive, got {self.deadline_s}")
+        names = [member.device for member in self.members]
+        if self.kill and self.kill.device not in names:
+            raise ConfigError(
+                f"--kill: no device '{self.kill.device}'; devices: {', '.join(names)}"
+            )
+
+    @property
+    def recipe(self) -> Recipe:
+        """The data set's settings."""
+        return RECIPES[self.dataset]
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether everyone trains the whole model, for comparison."""
+        return self.method == "dense"
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        """The devices; a dense job needs every one of them, so nothing caps its memory."""
+        return enlist(self.devices, capped=not self.is_dense)
+
+    @property
+    def round_deadline_s(self) -> float:
+        """What `job.toml` sets: devices choose their level by it."""
+        if self.deadline_s is not None:
+            return self.deadline_s
+        return GENEROUS_S if self.is_dense else self.recipe.deadline_s
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """The files of a demo run, all below `output`."""
+
+    output: Path
+    job_file: Path
+    client_files: dict[str, Path]
+    events_file: Path
+    logs: Path
+    members: tuple[Member, ...]
+
+
+def clear_output(folder: Path) -> None:
+    """An empty folder for a run; what an earlier demo left in it is removed.
+
+    Raises:
+        ConfigError: it holds files that no demo wrote.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"{folder} is a file: choose another --output")
+    if folder.is_dir() and any(folder.iterdir()):
+        if not (folder / MARKER).exists():
+            raise ConfigError(f"{folder} holds files that no demo wrote: choose another --output")
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / MARKER).touch()
+
+
+def lay_out(options: DemoOptions, broker: BrokerConfig, say: Callable[[str], None]) -> Layout:
+    """Prepare data, plan, `job.toml` and one `client.toml` a device in the empty output folder."""
+    output = options.output.resolve()
+    members = options.members
+    say(f"preparing the data set '{options.dataset}' for {len(members)} devices")
+    prepared = prepare(
+        options.dataset,
+        output / "data",
+        devices=len(members),
+        seed=options.seed,
+        alpha=options.recipe.alpha,
+    )
+    plan_file = output / "plan.json"
+    plan_file.write_text(PLANS[options.dataset]().to_json(), encoding="utf-8")
+    test_data = None if options.evaluate_on_devices else prepared.test
+    job_file = output / "job.toml"
+    job = _job(options, output, plan_file, test_data, broker)
+    job_file.write_text(to_toml(job), encoding="utf-8")
+    client_files = {}
+    for member, samples in zip(members, prepared.devices, strict=True):
+        path = output / "devices" / member.device / "client.toml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        client = _client(member, path.parent, samples, broker)
+        path.write_text(to_toml(client), encoding="utf-8")
+        client_files[member.device] = path
+    return Layout(
+        output=output,
+        job_file=job_file,
+        client_files=client_files,
+        events_file=output / "events.jsonl",
+        logs=output / "logs",
+        members=members,
+    )
+
+
+def _job(
+    options: DemoOptions, output: Path, plan: Path, test_data: Path | None, broker: BrokerConfig
+) -> JobConfig:
+    recipe = options.recipe
+    return JobConfig(
+        name=f"{options.dataset}-{options.method}",
+        site=SITE,
+        plan=plan,
+        output=output,
+        rounds=options.rounds or recipe.rounds,
+        seed=options.seed,
+        test_data=test_data,
+        broker=broker,
+        method=MethodConfig(
+            name=options.method,
+            levels=(1.0,) if options.is_dense else LEVELS,
+            sense_epochs=recipe.sense_epochs,
+        ),
+        training=recipe.training,
+        cohort=CohortConfig(
+            min_devices=max(2, options.devices // 2),
+            expected_devices=options.devices,
+            gather_s=GATHER_S,
+            deadline_s=options.round_deadline_s,
+        ),
+    )
+
+
+def _client(member: Member, folder: Path, samples: Path, broker: BrokerConfig) -> ClientConfig:
+    return ClientConfig(
+        device=member.device,
+        site=SITE,
+        store=folder / "store",
+        profile=member.profile,
+        data=DataConfig(path=samples),
+        broker=broker,
+        budget=BudgetConfig(memory_mib=member.memory_mib),
+    )

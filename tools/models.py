@@ -1,0 +1,96 @@
+"""The models of the demo and of the benchmarks, without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from fedsparse.plan import Add, GlobalAvgPool, Plan
+from fedsparse.plan.builder import PlanBuilder
+
+
+def watch_plan() -> Plan:
+    """A 1-D CNN for two seconds of a smartwatch: 6 channels, 100 samples; 7 exercises; 296 k."""
+    model = PlanBuilder("watch", (6, 100))
+    model.conv("conv1", 64, 9, pad=4)
+    model.relu()
+    model.max_pool(2)
+    model.conv("conv2", 64, 9, pad=4)
+    model.relu()
+    model.max_pool(2)
+    model.conv("conv3", 128, 5, stride=2, pad=2)
+    model.relu()
+    model.flatten()
+    model.linear("fc1", 128)
+    model.relu()
+    model.linear("fc2", 7, prunable=False)
+    return model.build()
+
+
+def digits_plan() -> Plan:
+    """A small CNN for 8x8 handwritten digits; 102 k parameters."""
+    model = PlanBuilder("digits", (1, 8, 8))
+    model.conv("conv1", 32, 3, pad=1, prunable=False)
+    model.relu()
+    model.conv("conv2", 64, 3, pad=1)
+    model.relu()
+    model.max_pool(2)
+    model.flatten()
+    model.linear("fc1", 80)
+    model.relu()
+    model.linear("fc2", 10, prunable=False)
+    return model.build()
+
+
+def mnist_plan() -> Plan:
+    """MNISTNet of the FLASH reference, on logits: 262 k parameters, conv2 and fc1 are pruned."""
+    model = PlanBuilder("mnist", (1, 28, 28))
+    model.conv("conv1", 10, 5, prunable=False)
+    model.max_pool(3, stride=1)
+    model.relu()
+    model.conv("conv2", 20, 5)
+    model.max_pool(3, stride=1)
+    model.relu()
+    model.flatten()
+    model.linear("fc1", 50)
+    model.relu()
+    model.linear("fc2", 10, prunable=False)
+    return model.build()
+
+
+def cifar_plan() -> Plan:
+    """A ResNet of three blocks, width 32: 309 k parameters; every convolution is pruned."""
+    model = PlanBuilder("cifar", (3, 32, 32))
+    model.conv("conv1", 32, 3, pad=1, bias=False)
+    model.batch_norm("bn1")
+    model.relu()
+    _residual_block(model, "block1", 32, stride=1)
+    _residual_block(model, "block2", 64, stride=2)
+    _residual_block(model, "block3", 128, stride=2)
+    model.add(GlobalAvgPool())
+    model.linear("fc", 10, prunable=False)
+    return model.build()
+
+
+def _residual_block(model: PlanBuilder, name: str, channels: int, *, stride: int) -> None:
+    """`relu(bn(conv(relu(bn(conv(x))))) + shortcut(x))`; 1x1 convolution where shapes differ."""
+    start = model.last
+    model.conv(f"{name}.conv1", channels, 3, stride=stride, pad=1, bias=False)
+    model.batch_norm(f"{name}.bn1")
+    model.relu(f"{name}.relu")
+    model.conv(f"{name}.conv2", channels, 3, pad=1, bias=False)
+    long = model.batch_norm(f"{name}.bn2")
+    short = start
+    if stride != 1 or model.shapes[start][0] != channels:
+        model.conv(f"{name}.shortcut", channels, 1, stride=stride, bias=False, source=start)
+        short = model.batch_norm(f"{name}.shortcut_bn")
+    model.add(Add(), long, short, name=f"{name}.add")
+    model.relu(f"{name}.relu")
+
+
+PLANS: Final[dict[str, Callable[[], Plan]]] = {
+    "watch": watch_plan,
+    "digits": digits_plan,
+    "mnist": mnist_plan,
+    "cifar": cifar_plan,
+}
