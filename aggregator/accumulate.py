@@ -29,6 +29,19 @@ class Report:
     counts: tuple[int, ...]
 
 
+@dataclass(slots=True)
+class Score:
+    """Correct predictions of so many; unlike an `Evaluation`, a sum of any number of them."""
+
+    correct: int = 0
+    count: int = 0
+
+    def add(self, evaluation: Evaluation) -> None:
+        """Pool in what one holder found."""
+        self.correct += evaluation.correct
+        self.count += evaluation.count
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Folded:
     """A closed round.
@@ -36,14 +49,14 @@ class Folded:
     Attributes:
         mean: the weighted masked mean; None where no update carried values.
         reports: one a device, in device order.
-        evaluations: of the model that was sent out, by level, pooled over devices.
+        scores: of the model that was sent out, by level, pooled over devices.
         loss: mean training loss, weighted by examples.
         own_masks: yields the mask of each device whose mask evolved, read again from the spool.
     """
 
     mean: Weights | None
     reports: Sequence[Report]
-    evaluations: dict[float, Evaluation]
+    scores: dict[float, Score]
     loss: float
     own_masks: Callable[[], Iterator[tuple[str, BoolArray]]]
 
@@ -70,9 +83,7 @@ def fold(
     """
     mean = MaskedMean(plan.num_prunable, plan.num_dense)
     reports: list[Report] = []
-    evaluations: dict[float, Evaluation] = defaultdict(
-        lambda: Evaluation(correct=0, count=0, loss_sum=0.0)
-    )
+    scores: dict[float, Score] = defaultdict(Score)
     with_values, examples, loss_sum = 0, 0, 0.0
     for device in devices:
         update, contribution = read(device)
@@ -80,7 +91,7 @@ def fold(
             mean.add(np.flatnonzero(contribution.mask), contribution.weights, update.num_examples)
             with_values += 1
         if update.evaluation is not None:
-            evaluations[update.level] = pool(evaluations[update.level], update.evaluation)
+            scores[update.level].add(update.evaluation)
         examples += update.num_examples
         loss_sum += update.loss * update.num_examples
         reports.append(
@@ -94,18 +105,9 @@ def fold(
     return Folded(
         mean=mean.result(previous) if with_values else None,
         reports=reports,
-        evaluations=dict(evaluations),
+        scores=dict(scores),
         loss=loss_sum / max(1, examples),
         own_masks=lambda: _masks(devices if evolved else (), read),
-    )
-
-
-def pool(one: Evaluation, other: Evaluation) -> Evaluation:
-    """Two holders' scores as one."""
-    return Evaluation(
-        correct=one.correct + other.correct,
-        count=one.count + other.count,
-        loss_sum=one.loss_sum + other.loss_sum,
     )
 
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import io
 import json
+import struct
 import zipfile
+import zlib
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final
@@ -24,6 +26,11 @@ from fedsparse.wire.messages import Stage
 
 CHECKPOINT: Final = "checkpoint.npz"
 ROUND: Final = "round.json"
+# What numpy, zipfile and json raise over damaged bytes.
+UNREADABLE: Final = (
+    OSError, ValueError, TypeError, KeyError, AttributeError, EOFError, RuntimeError, MemoryError,
+    struct.error, zlib.error, zipfile.BadZipFile,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +42,7 @@ class Checkpoint:
         round_id, stage: the round that comes next.
         state: the method's state.
         trained_levels: the levels that devices have trained so far; the others are not exported.
+        own_masks: digests of the devices' own masks, for a method that has them.
     """
 
     job: str
@@ -44,6 +52,7 @@ class Checkpoint:
     stage: Stage
     state: ServerState
     trained_levels: frozenset[float] = frozenset()
+    own_masks: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +75,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
         "stage": checkpoint.stage.value,
         "levels": levels,
         "trained_levels": sorted(checkpoint.trained_levels),
+        "own_masks": checkpoint.own_masks,
         "mask_epoch": checkpoint.state.mask_epoch,
         "sensed": checkpoint.state.sensed,
         "pretrained": checkpoint.state.pretrained,
@@ -91,7 +101,7 @@ def load_checkpoint(folder: Path, plan: Plan, job: str, method: str) -> Checkpoi
     if not path.exists():
         return None
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             about = json.loads(arrays["about"].tobytes())
             bits = np.unpackbits(arrays["masks"], axis=1, count=plan.num_prunable)
             state = ServerState(
@@ -112,8 +122,9 @@ def load_checkpoint(folder: Path, plan: Plan, job: str, method: str) -> Checkpoi
             stage=Stage(about["stage"]),
             state=state,
             trained_levels=frozenset(map(float, about["trained_levels"])),
+            own_masks=dict(about["own_masks"]),
         )
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except UNREADABLE as error:
         raise ConfigError(
             f"{path} is damaged ({error}); move it away to begin the job afresh"
         ) from error

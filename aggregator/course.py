@@ -62,7 +62,7 @@ class Course:
             senses = self._make_method(job.method.levels).senses
             following = (0, Stage.SENSE) if senses else (1, Stage.TRAIN)
         else:
-            self._adopt(checkpoint.state)
+            self._adopt(checkpoint.state, checkpoint.own_masks)
             self.trained_levels = checkpoint.trained_levels
             following = (checkpoint.round_id, checkpoint.stage)
             log.info("resumed=yes round=%d stage=%s", following[0], following[1].value)
@@ -83,8 +83,8 @@ class Course:
     def start(self, levels: tuple[float, ...]) -> None:
         """The devices' means are known: make the model at the levels that they can hold."""
         rng = np.random.default_rng([self._job.seed, 0])
-        self._adopt(self._make_method(levels).initial(rng, self._pretrained))
-        self._save()
+        self._adopt(self._make_method(levels).initial(rng, self._pretrained), {})
+        self._save(self.round.round_id, self.round.stage)
 
     def offer(self, seconds_left: float) -> Offer:
         """The offer of the present round; before the first answers, with uniform densities."""
@@ -128,8 +128,11 @@ class Course:
         if self.round.stage is Stage.TRAIN:
             self.trained_levels |= {report.level for report in folded.reports}
         changed = self.model.absorb(self.round.stage, self.round.index, folded, self._job.seed)
-        self.round, self.open_round = self._next_offer(*self._successor())
-        self._save()
+        following = self._successor()
+        # The checkpoint first: until it says so, a restarted aggregator is in the present round.
+        self._save(*following)
+        self.model.tidy()
+        self.round, self.open_round = self._next_offer(*following)
         return changed
 
     def repeat(self) -> None:
@@ -163,10 +166,10 @@ class Course:
         save_round(self._job.output, current)
         return now, current
 
-    def _adopt(self, state: ServerState) -> None:
-        levels = tuple(sorted(state.masks, reverse=True))
-        own_masks = self._job.output / "own-masks"
-        self._model = GlobalModel(self._plan, self._make_method(levels), state, own_masks)
+    def _adopt(self, state: ServerState, own_masks: dict[str, str]) -> None:
+        method = self._make_method(tuple(sorted(state.masks, reverse=True)))
+        folder = self._job.output / "own-masks"
+        self._model = GlobalModel(self._plan, method, state, folder, own_masks)
 
     def _make_method(self, levels: tuple[float, ...]) -> Method:
         method = self._job.method
@@ -179,14 +182,15 @@ class Course:
             prune_rate=method.prune_rate,
         )
 
-    def _save(self) -> None:
+    def _save(self, round_id: int, stage: Stage) -> None:
         checkpoint = Checkpoint(
             job=self._job.name,
             method=self._job.method.name,
             plan_digest=self._plan.digest,
-            round_id=self.round.round_id,
-            stage=self.round.stage,
+            round_id=round_id,
+            stage=stage,
             state=self.model.state,
             trained_levels=self.trained_levels,
+            own_masks=self.model.own_masks,
         )
         save_checkpoint(self._job.output, checkpoint)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -26,13 +26,22 @@ class GlobalModel:
     Args:
         plan, method: the model's layers, and how its sparsity is found.
         state: the method's state; replaced, never changed in place.
-        own_masks: folder of the masks of single devices, for a method that has them (`nst`).
+        folder: of the masks of single devices, for a method that has them (`nst`).
+        own_masks: digests of those masks by device.
     """
 
-    def __init__(self, plan: Plan, method: Method, state: ServerState, own_masks: Path) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        method: Method,
+        state: ServerState,
+        folder: Path,
+        own_masks: Mapping[str, str],
+    ) -> None:
         self.plan = plan
         self.method = method
-        self._own_masks = own_masks
+        self._folder = folder
+        self._own_masks = dict(own_masks)
         self._shelf: dict[str, ByteArray] = {}  # digest -> packed bits
         self._values: dict[str, bytes] = {}  # digest -> encoded values under that mask
         self._replace(state)
@@ -47,6 +56,11 @@ class GlobalModel:
         """The densities of the model, largest first."""
         return tuple(sorted(self._state.masks, reverse=True))
 
+    @property
+    def own_masks(self) -> dict[str, str]:
+        """Digest of each device's own mask, for the checkpoint; the masks are on the disk."""
+        return dict(self._own_masks)
+
     def level_digest(self, level: float) -> str:
         """Digest of a level's shared mask."""
         return self._digests[level]
@@ -55,32 +69,34 @@ class GlobalModel:
         """Weights kept in each prunable tensor at `level`."""
         return counts_of(self.plan, self._state.masks[level])
 
-    def mask_for(self, device: str, level: float) -> str:
-        """Digest of the mask under which `device` works at `level`."""
-        if self.method.own_masks:
-            own = self._load_own(device)
-            if own is not None and int(own.sum()) == self.plan.kept(level):
-                return self._put_on_shelf(own)
+    def mask_for(self, device: str, level: float, stage: Stage) -> str:
+        """Digest of the mask under which `device` works at `level`; its own one to train."""
+        digest = self._own_masks.get(device, "")
+        own = self._load_own(digest) if stage is Stage.TRAIN else None
+        if own is not None and np.count_nonzero(own) == self.plan.kept(level):
+            return digest
         return self._digests[level]
 
     def known_mask(self, digest: str) -> BoolArray | None:
         """The mask `(num_prunable,)` of this digest, if it is one that we gave out lately."""
         bits = self._shelf.get(digest)
         if bits is None:
-            return None
+            return self._load_own(digest)
         unpacked = np.unpackbits(bits, count=self.plan.num_prunable, bitorder="little")
         return unpacked.view(np.bool_)
 
     def values_under(self, digest: str) -> bytes:
-        """The model's values under a known mask, encoded; cached until the weights change."""
-        if digest not in self._values:
-            mask = self.known_mask(digest)
-            if mask is None:
-                raise KeyError(digest)
-            weights = self._state.weights
-            kept = Weights(prunable=weights.prunable[mask], dense=weights.dense)
-            self._values[digest] = encode_values(kept)
-        return self._values[digest]
+        """The model's values under a known mask, encoded; for a shared one that is done once."""
+        if digest in self._values:
+            return self._values[digest]
+        mask = self.known_mask(digest)
+        if mask is None:
+            raise KeyError(digest)
+        weights = self._state.weights
+        values = encode_values(Weights(prunable=weights.prunable[mask], dense=weights.dense))
+        if digest in self._digests.values():
+            self._values[digest] = values
+        return values
 
     def absorb(self, stage: Stage, round_index: int, folded: Folded, seed: int) -> bool:
         """Let the method take in a closed round; returns whether the shared masks changed."""
@@ -90,11 +106,16 @@ class GlobalModel:
             reports = [(report.num_examples, report.counts) for report in folded.reports]
             self._replace(self.method.after_sense(self._state, reports, rng))
         elif stage is Stage.TRAIN and folded.mean is not None:
-            for device, mask in folded.own_masks():
-                self._save_own(device, mask)
+            self._own_masks |= {device: self._save_own(mask) for device, mask in folded.own_masks()}
             layers = [(r.num_examples, r.level, r.counts) for r in folded.reports]
             self._replace(self.method.next_state(self._state, folded.mean, layers, round_index))
         return before != self._digests
+
+    def tidy(self) -> None:
+        """Remove the own masks that no device has any more, once a checkpoint says so."""
+        for path in self._folder.glob("*.bits"):
+            if path.stem not in self._own_masks.values():
+                path.unlink()
 
     def _replace(self, state: ServerState) -> None:
         self._state = state
@@ -112,15 +133,20 @@ class GlobalModel:
     def _surplus(self) -> Iterable[str]:
         return list(self._shelf)[: max(0, len(self._shelf) - SHELF)]
 
-    def _load_own(self, device: str) -> BoolArray | None:
-        path = self._own_masks / f"{device}.bits"
-        if not path.exists():
+    def _load_own(self, digest: str) -> BoolArray | None:
+        """A device's own mask; None where it is not here, or damaged."""
+        path = self._folder / f"{digest}.bits"
+        if not digest or not path.exists():
             return None
         bits = np.fromfile(path, np.uint8)
         if bits.size != (self.plan.num_prunable + 7) // 8:
             return None
-        return np.unpackbits(bits, count=self.plan.num_prunable, bitorder="little").view(np.bool_)
+        unpacked = np.unpackbits(bits, count=self.plan.num_prunable, bitorder="little")
+        mask = unpacked.view(np.bool_)
+        return mask if mask_digest(self.plan.digest, mask) == digest else None
 
-    def _save_own(self, device: str, mask: BoolArray) -> None:
+    def _save_own(self, mask: BoolArray) -> str:
+        digest = mask_digest(self.plan.digest, mask)
         bits = np.packbits(mask, bitorder="little")
-        write_durably(self._own_masks / f"{device}.bits", bits.tobytes())
+        write_durably(self._folder / f"{digest}.bits", bits.tobytes())
+        return digest

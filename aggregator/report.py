@@ -8,7 +8,7 @@ from typing import Any, Final
 from aggregator.tasks import Round
 from fedsparse.wire.messages import Ready, Update
 
-MIB: Final = 2**20
+MB: Final = 1e6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,8 +74,8 @@ def ready_fields(ready: Ready) -> dict[str, Any]:
         "level": ready.level,
         "engine": ready.engine,
         "reason": ready.reason,
-        "predicted_peak_mb": round(ready.predicted_peak_bytes / MIB, 2),
-        "memory_budget_mb": round(ready.memory_budget_bytes / MIB, 2),
+        "predicted_peak_mb": round(ready.predicted_peak_bytes / MB, 2),
+        "memory_budget_mb": round(ready.memory_budget_bytes / MB, 2),
         "predicted_round_s": round(ready.predicted_round_s, 3),
     }
 
@@ -90,7 +90,7 @@ def update_fields(update: Update) -> dict[str, Any]:
         "step_ms": round(update.step_ms, 3),
         "train_s": round(update.train_s, 4),
         "trainer_s": round(update.trainer_s, 4),
-        "peak_rss_mb": round(update.peak_rss_bytes / MIB, 2),
-        "agent_rss_mb": round(update.agent_rss_bytes / MIB, 2),
+        "peak_rss_mb": round(update.peak_rss_bytes / MB, 2),
+        "agent_rss_mb": round(update.agent_rss_bytes / MB, 2),
         "loss": round(update.loss, 5),
     }

@@ -32,6 +32,7 @@ from fedsparse.wire.messages import (
     MAX_TEXT,
     Failure,
     Need,
+    Offer,
     Ready,
     Receipt,
     Stage,
@@ -141,6 +142,7 @@ class Aggregator:
                 log.warning("broker=lost reason=%r", reason)
             case Connected():
                 log.info("broker=connected")
+                self._announce()  # a broker that was killed has forgotten what it retained
         self._perform(self._machine.tick(self._clock()))
 
     def _open(self) -> None:
@@ -149,8 +151,7 @@ class Aggregator:
         self._asked, self._measured = {}, []
         now = self._course.round
         self._spool.clear(but=now.round_id)
-        offer = self._course.offer(self._machine.seconds_left(self._opened_s))
-        self._channel.send(None, offer)
+        offer = self._announce()
         if self.done:
             return
         self._events.write(
@@ -173,6 +174,12 @@ class Aggregator:
                 delivered={device: stored[device] for device in stored if device in cohort},
             )
         )
+
+    def _announce(self) -> Offer:
+        """Publish the offer of the present round; devices take a repeated one as a reminder."""
+        offer = self._course.offer(max(0.001, self._machine.seconds_left(self._clock())))
+        self._channel.send(None, offer)
+        return offer
 
     # What the state machine asks for
 
@@ -208,9 +215,10 @@ class Aggregator:
         self._events.write("task_sent", round=task.round_id, device=to.device, level=to.level)
 
     def _ask(self, device: str, level: float) -> Asked:
-        digest = self.model.mask_for(device, level)
+        stage = self._course.round.stage
+        digest = self.model.mask_for(device, level, stage)
         return Asked(
-            stage=self._course.round.stage,
+            stage=stage,
             level=level,
             mask_digest=digest,
             mask=lambda: self._known_mask(digest),
@@ -235,7 +243,7 @@ class Aggregator:
         )
         cohort = len(self._course.open_round.cohort)
         changed = self._course.closed(folded)
-        scores = self._scoring.after_round(self.model.state, folded.evaluations)
+        scores = self._scoring.after_round(self.model.state, folded.scores)
         self.accuracy = scores or self.accuracy
         report = RoundReport(
             now=now,

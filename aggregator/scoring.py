@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 
+from aggregator.accumulate import Score
 from aggregator.evaluate import Evaluator, load_test_set
 from aggregator.job import JobConfig
+from fedsparse.errors import EngineError
 from fedsparse.methods.state import ServerState
 from fedsparse.plan import Plan
-from fedsparse.wire.messages import Evaluation
+from fedsparse.types import BoolArray
+
+log = logging.getLogger("aggregator")
 
 
 class Scoring:
@@ -30,17 +35,24 @@ class Scoring:
         return self._evaluator is None
 
     def after_round(
-        self, state: ServerState, reported: Mapping[float, Evaluation]
+        self, state: ServerState, reported: Mapping[float, Score]
     ) -> dict[float, float]:
         """Accuracy in [0, 1] by level; empty where nobody scored."""
-        scores = dict(reported)
+        scores = reported
         if self._evaluator is not None:
-            scores = {
-                level: self._evaluator.evaluate(state.weights, mask)
-                for level, mask in state.masks.items()
-            }
+            scores = {level: self._score(state, mask) for level, mask in state.masks.items()}
         return {
             level: score.correct / score.count
             for level, score in sorted(scores.items(), reverse=True)
             if score.count
         }
+
+    def _score(self, state: ServerState, mask: BoolArray) -> Score:
+        """Of nothing where the model computes no numbers: no update may end the job."""
+        score = Score()
+        if self._evaluator is not None:
+            try:
+                score.add(self._evaluator.evaluate(state.weights, mask))
+            except EngineError as error:
+                log.error("not_scored=%r", str(error))
+        return score

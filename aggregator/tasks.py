@@ -50,7 +50,7 @@ def make_task(
         to: who is to train it.
         seconds_left: until the round closes.
     """
-    digest = model.mask_for(to.device, to.level)
+    digest = model.mask_for(to.device, to.level, now.stage)
     parts, body = _mask_part(model, digest, to.held)
     values = model.values_under(digest)
     parts.append(Part(name="values", codec=F32, size=len(values)))

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from edge_client.lean import OPENSSL_HASHES, TLS, leave_out
 from fedsparse import __version__
 from fedsparse.errors import FedSparseError
 
@@ -20,6 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code: 0, or 2 with the error on stderr."""
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=options.log_level.upper(), format=LOG_FORMAT, stream=sys.stderr)
+    leave_out(TLS, OPENSSL_HASHES)
     from edge_client.agent.main import run
 
     try:

@@ -11,8 +11,6 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from aggregator.models.importing import import_model
-from aggregator.models.weights import save_weights
 from fedsparse.durable import write_durably
 from fedsparse.errors import ConfigError, FedSparseError
 from fedsparse.plan import Plan, Shape
@@ -45,6 +43,9 @@ def import_command(
     Every convolution and linear layer is pruned but the last linear layer and those below 1,000
     weights; --prune adds to that, --dense takes away and is the stronger.
     """
+    from aggregator.models.importing import import_model
+    from aggregator.models.weights import save_weights
+
     with _errors_in_one_line():
         imported = import_model(
             source,

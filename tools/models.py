@@ -60,7 +60,7 @@ def mnist_plan() -> Plan:
 
 def cifar_plan() -> Plan:
     """A ResNet of three blocks, width 32: 309 k parameters; every convolution is pruned."""
-    model = PlanBuilder("cifar", (3, 32, 32))
+    model = PlanBuilder("cifar10", (3, 32, 32))
     model.conv("conv1", 32, 3, pad=1, bias=False)
     model.batch_norm("bn1")
     model.relu()
@@ -92,5 +92,5 @@ PLANS: Final[dict[str, Callable[[], Plan]]] = {
     "watch": watch_plan,
     "digits": digits_plan,
     "mnist": mnist_plan,
-    "cifar": cifar_plan,
+    "cifar10": cifar_plan,
 }

@@ -62,8 +62,10 @@ def calibrate(
     labels = rng.integers(0, plan.classes, batch_size, dtype=np.int32)
     seconds = []
     for counts in kept:
-        mask = _random_mask(plan, counts, rng)
-        engine = SparseEngine(plan, mask, _weights(plan, mask), batch_size=batch_size, momentum=0.9)
+        mask = random_mask(plan, counts, rng)
+        engine = SparseEngine(
+            plan, mask, plain_weights(plan, mask), batch_size=batch_size, momentum=0.9
+        )
         end = clock() + budget_s / len(kept)
         times: list[float] = []
         while len(times) < 2 or (clock() < end and len(times) < 30):
@@ -80,7 +82,8 @@ def resident_bytes() -> int:
     return int(STATM.read_text().split()[1]) * resource.getpagesize()
 
 
-def _random_mask(plan: Plan, counts: Sequence[int], rng: np.random.Generator) -> BoolArray:
+def random_mask(plan: Plan, counts: Sequence[int], rng: np.random.Generator) -> BoolArray:
+    """A mask `(num_prunable,)` that keeps `counts[i]` weights of the i-th prunable tensor."""
     mask, start = np.zeros(plan.num_prunable, np.bool_), 0
     for tensor, count in zip(plan.prunable, counts, strict=True):
         part = mask[start : start + tensor.size]
@@ -90,7 +93,8 @@ def _random_mask(plan: Plan, counts: Sequence[int], rng: np.random.Generator) ->
     return mask
 
 
-def _weights(plan: Plan, mask: BoolArray) -> Weights:
+def plain_weights(plan: Plan, mask: BoolArray) -> Weights:
+    """Small weights, unit scales and variances: nothing overflows, nothing is denormal."""
     dense = [
         np.full(tensor.size, tensor.role in (Role.SCALE, Role.RUNNING_VAR), np.float32)
         for tensor in plan.dense

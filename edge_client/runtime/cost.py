@@ -12,7 +12,7 @@ from edge_client.runtime.program import FLOAT_BYTES
 from fedsparse.plan import Plan
 
 # Python objects, argument blocks and the pages of the library's code that run.
-FIXED_BYTES: Final = 100_000
+FIXED_BYTES: Final = 200_000
 INSTRUCTION_BYTES: Final = 600
 
 

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
+from edge_client.lean import OPENSSL_HASHES, leave_out
 from edge_client.trainer.request import (
     EXIT_OK,
     EXIT_REFUSED,
@@ -23,6 +24,7 @@ OOM_SCORE: Final = "800"
 
 def main(arguments: list[str]) -> int:
     """Run one request; returns the exit code (edge_client/trainer/request.py)."""
+    leave_out(OPENSSL_HASHES)
     _die_with_parent()
     _be_first_to_go()
     try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median
 from typing import Final
 
 import numpy as np
@@ -114,7 +113,7 @@ def run_task(request: TrainRequest) -> int:
         num_examples=len(samples.trained),
         evaluation=evaluation,
         loss=float(np.mean(progress.losses)) if progress.losses else 0.0,
-        step_ms=1e3 * median(progress.step_s) if progress.step_s else 0.0,
+        step_ms=1e3 * float(np.median(progress.step_s)) if progress.step_s else 0.0,
         train_s=progress.train_s,
         trainer_s=time.perf_counter() - began,
         peak_rss_bytes=peak_rss_bytes(),

@@ -155,6 +155,9 @@ class MaxPool(Operator):
 
     def output_shape(self, inputs: tuple[Shape, ...]) -> Shape:
         """`(channels, *spatial)`; floor division, as torch without `ceil_mode`."""
+        for size, pads in zip(self.kernel, self.pads, strict=False):
+            if max(pads) >= size:
+                raise PlanError(f"pads {pads} of a window of {size}: it could hold padding alone")
         return (inputs[0][0], *_slide(inputs[0], self.kernel, self.stride, self.pads))
 
 

@@ -117,7 +117,7 @@ class ClientRounds:
     def __init__(self) -> None:
         self.phase = Phase.IDLE
         self.offer: Offer | None = None
-        self._attempt: int | None = None  # under which the work at hand was assigned
+        self._offered_again = False  # since the work at hand was begun
 
     def offered(self, offer: Offer) -> list[Effect]:
         """A round was offered, for the first time or again."""
@@ -128,6 +128,7 @@ class ClientRounds:
             return effects
         if self.offer is not None and _key(offer) == _key(self.offer):
             self.phase = next_phase(self.phase, Event.REPEATED)
+            self._offered_again = True
             again: dict[Phase, Effect] = {
                 Phase.READY: AnswerAgain(),
                 Phase.UPLOADING: Upload(),
@@ -138,6 +139,7 @@ class ClientRounds:
         if same_round and self.phase in (Phase.TRAINING, Phase.UPLOADING):
             # The server was restarted in mid-round: the work is still wanted.
             self.offer = offer
+            self._offered_again = True
             return [Upload()] if self.phase is Phase.UPLOADING else []
         effects = self._abort()
         self.offer = offer
@@ -152,7 +154,6 @@ class ClientRounds:
     def in_outbox(self) -> list[Effect]:
         """The update for the offered round was trained before a restart: deliver it."""
         self.phase = next_phase(self.phase, Event.TRAINED)
-        self._attempt = None
         return [Upload()]
 
     def assigned(self, task: Task, body: bytes) -> list[Effect]:
@@ -164,7 +165,7 @@ class ClientRounds:
         if self.phase is not Phase.READY:
             return []
         self.phase = next_phase(self.phase, Event.ASSIGNED)
-        self._attempt = self.offer.attempt if self.offer else None
+        self._offered_again = False
         return [Train(task=task, body=body)]
 
     def trained(self) -> list[Effect]:
@@ -177,9 +178,9 @@ class ClientRounds:
         self.phase = next_phase(self.phase, Event.MASK_MISSING)
 
     def failed(self) -> list[Effect]:
-        """The trainer ended without an update."""
+        """The trainer ended without an update; an offer that came meanwhile is then answered."""
         self.phase = next_phase(self.phase, Event.FAILED)
-        return self._decide_again()
+        return self._decide_again() if self._offered_again else []
 
     def received(self, receipt: Receipt, update_digest: str) -> list[Effect]:
         """A receipt came; one for another update is ignored."""
@@ -188,12 +189,12 @@ class ClientRounds:
         if self.phase is not Phase.UPLOADING or not is_ours:
             return []
         self.phase = next_phase(self.phase, Event.DELIVERED)
-        again = self._decide_again() if receipt.verdict is Verdict.REJECTED else []
+        # The round may be offered again: a device that kept silent would be waited for.
+        again = self._decide_again() if receipt.verdict is Verdict.LATE else []
         return [ClearOutbox(), *again]
 
     def _decide_again(self) -> list[Effect]:
-        """Work for an earlier offer of this round came to nothing: answer the latest offer."""
-        if self.offer is None or self._attempt == self.offer.attempt:
+        if self.offer is None:
             return []
         self.phase = next_phase(self.phase, Event.OFFERED)
         return [Decide(offer=self.offer)]

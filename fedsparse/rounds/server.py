@@ -226,6 +226,8 @@ class ServerRounds:
         current = self._round
         if current is None or round_id < current.round_id:
             return Verdict.LATE
+        if round_id == current.round_id and self.phase is Phase.GATHERING:
+            return Verdict.LATE  # of an earlier attempt; the device is to answer this one
         if round_id > current.round_id or device not in current.cohort:
             return Verdict.REJECTED
         if device in current.delivered:

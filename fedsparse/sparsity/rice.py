@@ -75,7 +75,7 @@ def _best_parameters(gaps: IntArray) -> IntArray:
         return np.zeros(0, np.int64)
     lengths = np.diff(starts, append=gaps.size)
     widest = min(int(gaps.max()).bit_length(), MAX_PARAMETER)
-    bits = [np.add.reduceat(gaps >> r, starts) + lengths * (r + 1) for r in range(widest + 1)]
+    bits = [np.add.reduceat(gaps >> r, starts) + lengths * r for r in range(widest + 1)]
     best: IntArray = np.argmin(bits, axis=0)
     return best
 

@@ -38,10 +38,29 @@ logger = logging.getLogger(__name__)
 _Queued = tuple[Event, int]  # with the packet id to acknowledge, or 0
 
 
+class _NoTls:
+    """What paho names of `ssl` on a plain connection, where a process did without the module."""
+
+    class SSLWantReadError(OSError):
+        """Never raised."""
+
+    class SSLWantWriteError(OSError):
+        """Never raised."""
+
+
+if getattr(paho, "ssl", None) is None:  # a device leaves it out: edge_client/lean.py
+    paho.ssl = _NoTls  # type: ignore[attr-defined]
+
+
 class _Client(paho.Client):
     """paho's client, with a network thread that says when it has ended."""
 
     stopped: threading.Event
+
+    @property
+    def ended(self) -> bool:
+        """Whether the network thread was started, and is gone."""
+        return self.stopped.is_set() and self._thread is None
 
     def loop_forever(
         self, timeout: float = 1.0, retry_first_connection: bool = False
@@ -57,6 +76,7 @@ class _Client(paho.Client):
     def loop_start(self) -> MQTTErrorCode:
         if self._thread is None:
             self._reset_sockets(sockpair_only=True)  # paho would leave the old ones open
+            self.stopped.clear()
         return super().loop_start()
 
     def release(self) -> None:
@@ -129,7 +149,6 @@ class MqttTransport:
         """
         self._answered.clear()
         self._refusal = ""
-        self._client.stopped.clear()
         self._spread_reconnects()
         try:
             self._client.connect(self._broker.host, self._broker.port, self._broker.keepalive_s)
@@ -189,15 +208,12 @@ class MqttTransport:
         self._client.release()
 
     def _watch_thread(self) -> None:
-        if not self._started or not self._client.stopped.is_set():
+        if not self._started or not self._client.ended:
             return
+        self._enqueue(Disconnected(reason="the network thread has stopped; it is started again"))
         broker = self._broker
         self._client.connect_async(broker.host, broker.port, broker.keepalive_s)
-        self._client.stopped.clear()
-        if self._client.loop_start() is MQTTErrorCode.MQTT_ERR_SUCCESS:
-            self._enqueue(Disconnected(reason="the network thread had stopped; it runs again"))
-        else:  # the old thread is about to end: the next call finds it gone
-            self._client.stopped.set()
+        self._client.loop_start()
 
     def _spread_reconnects(self) -> None:
         """Devices that lost one broker must not all come back in the same second."""

@@ -14,7 +14,7 @@ from harness import PATIENCE_S, Harness, ProcessHarness, wait_for
 
 from fedsparse.transport.base import Connected, Disconnected
 from fedsparse.transport.channel import Channel, ChannelOptions, Delivered, status_will
-from fedsparse.wire.messages import Failure, Message, Part, Ready, Stage, Status, Task, Update
+from fedsparse.wire.messages import Failure, Message, Part, Stage, Status, Task, Update
 from fedsparse.wire.reassembly import Limits
 from fedsparse.wire.topics import Topics
 
@@ -39,26 +39,26 @@ def pair(harness: Harness, tmp_path: Path) -> Iterator[tuple[Channel, Channel]]:
     )  # fmt: skip
     gateway.start()
     device.start()
-    assert await_messages(gateway, device, 1) == [STATUS]
+    await_messages(gateway, device, STATUS)
     yield gateway, device
     device.close()
     gateway.close()
 
 
-def await_messages(reader: Channel, other: Channel, count: int) -> list[Message]:
-    """The next `count` different messages that `reader` gets; `other` is kept going."""
+def await_messages(reader: Channel, other: Channel, *wanted: Message) -> list[Message]:
+    """All messages that `reader` gets until it has these; `other` is kept going."""
     found: list[Message] = []
 
     def step() -> list[Message] | None:
         other.poll(0.0)
         event = reader.poll(0.01)
-        if isinstance(event, Delivered) and event.message not in found:
+        if isinstance(event, Delivered):
             found.append(event.message)
             if event.body:
                 assert bytes(event.body) == BIG
-        return found if len(found) >= count else None
+        return found if all(message in found for message in wanted) else None
 
-    return wait_for(step, f"{count} messages")
+    return wait_for(step, f"{[type(message).__name__ for message in wanted]}")
 
 
 def update() -> Update:
@@ -80,7 +80,7 @@ def test_a_control_message_passes_an_update_of_two_megabytes(pair: tuple[Channel
     gateway, device = pair
     device.send(None, update(), BIG)
     device.send(None, FAILURE)
-    assert await_messages(gateway, device, 2) == [FAILURE, update()]
+    assert await_messages(gateway, device, FAILURE, update()) == [FAILURE, update()]
     sent, received = device.traffic["pi"].sent_bytes, gateway.traffic["pi"].received_bytes
     assert len(BIG) < sent == received < 1.002 * len(BIG)
 
@@ -88,7 +88,7 @@ def test_a_control_message_passes_an_update_of_two_megabytes(pair: tuple[Channel
 def test_a_task_of_two_megabytes_arrives(pair: tuple[Channel, Channel]) -> None:
     gateway, device = pair
     gateway.send("pi", task(), BIG)
-    assert await_messages(device, gateway, 1) == [task()]
+    assert await_messages(device, gateway, task()) == [task()]
 
 
 def test_a_transfer_survives_a_restart_of_the_broker(
@@ -99,7 +99,11 @@ def test_a_transfer_survives_a_restart_of_the_broker(
     gateway.poll(0.0)
     harness.stop()
     harness.start()
-    assert await_messages(gateway, device, 2)[-1] == update()
+    if update() in await_messages(gateway, device, STATUS):
+        return
+    if not harness.keeps_sessions:  # all of it may be lost; an agent without a receipt repeats it
+        device.send(None, update(), BIG)
+    await_messages(gateway, device, update())
 
 
 def test_a_device_that_is_cut_off_is_reported_and_announces_itself_again(
@@ -111,9 +115,9 @@ def test_a_device_that_is_cut_off_is_reported_and_announces_itself_again(
     offline = Status(device="pi", online=False, board="pi")
     wait_for(lambda: one(device, Disconnected), "the disconnect")
     wait_for(lambda: one(device, Connected), "the reconnect")
-    assert await_messages(gateway, device, 2) == [offline, STATUS]
-    device.send(None, Ready(job="watch", round_id=1, attempt=0, level=None))
-    assert isinstance(await_messages(gateway, device, 1)[0], Ready)
+    assert await_messages(gateway, device, STATUS)[:2] == [offline, STATUS]
+    device.send(None, FAILURE)
+    await_messages(gateway, device, FAILURE)
 
 
 def drain(channel: Channel) -> None:
@@ -135,9 +139,9 @@ def test_a_killed_device_process_is_reported_offline(
     command += [str(process_harness.address.port), str(tmp_path / "pi")]
     with subprocess.Popen(command, cwd=ROOT, env={"PYTHONPATH": str(ROOT)}) as process:
         try:
-            assert await_messages(gateway, gateway, 1) == [Status(device="pi", online=True)]
+            await_messages(gateway, gateway, Status(device="pi", online=True))
         finally:
             process.kill()
-        assert await_messages(gateway, gateway, 1) == [Status(device="pi", online=False)]
+        await_messages(gateway, gateway, Status(device="pi", online=False))
         process.wait(PATIENCE_S)
     gateway.close()

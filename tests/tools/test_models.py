@@ -10,7 +10,7 @@ from tools.models import PLANS, cifar_plan, digits_plan, mnist_plan, watch_plan
         ("watch", (6, 100), 7, 295_559),
         ("digits", (1, 8, 8), 10, 101_626),
         ("mnist", (1, 28, 28), 10, 261_840),
-        ("cifar", (3, 32, 32), 10, 308_650),
+        ("cifar10", (3, 32, 32), 10, 308_650),
     ],
 )
 def test_the_models_are_as_documented(

@@ -110,6 +110,7 @@ def test_pools_keep_stride_and_padding() -> None:
 def test_a_last_softmax_is_dropped_with_a_note(softmax: nn.Module) -> None:
     module = nn.Sequential(nn.Linear(5, 3), softmax)
     imported = from_torch(module, (5,))
+    assert imported.plan.name == "Sequential"
     assert [node.name for node in imported.plan.nodes] == ["0"]
     assert "softmax is dropped" in imported.notes[0]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 from torch_oracle import TorchOracle
 
 from edge_client.runtime.native.library import Library
@@ -150,5 +151,5 @@ def assert_gradients_agree(
     np.testing.assert_allclose(engine.logits(samples), oracle.logits(samples), 1e-5, 1e-5)
     loss = engine.train_step(samples, labels, learning_rate=1.0)
     expected = oracle.train_step(samples, labels, learning_rate=1.0)
-    assert loss == np.float32(expected) or abs(loss - expected) <= 1e-5 * max(1, abs(expected))
+    assert loss == pytest.approx(expected, rel=1e-5, abs=1e-5)
     assert_same_weights(engine.weights(), oracle.weights(), 2e-5)

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[3]
 MEASURE = """
 import ctypes, gc, pathlib, sys
 import numpy as np
-from edge_client.runtime.calibrate import _random_mask, _weights
+from edge_client.runtime.calibrate import random_mask, plain_weights
 from edge_client.runtime.sparse import SparseEngine
 from edge_client.runtime.native.library import load_library
 from fedsparse.plan import Plan
@@ -30,8 +30,8 @@ batch, *kept = map(int, sys.argv[1:])
 plan = Plan.from_json(sys.stdin.read())
 rng = np.random.default_rng(0)
 load_library()
-mask = _random_mask(plan, kept, rng)
-weights = _weights(plan, mask)
+mask = random_mask(plan, kept, rng)
+weights = plain_weights(plan, mask)
 samples = rng.standard_normal((batch, *plan.input_shape), dtype=np.float32)
 labels = rng.integers(0, plan.classes, batch)
 gc.collect()
@@ -81,7 +81,7 @@ def test_the_predicted_peak_is_the_measured_one(density: float, batch: int) -> N
         arguments, input=plan.to_json(), capture_output=True, text=True, check=True, cwd=ROOT
     )
     measured = int(done.stdout)
-    assert 0.9 * measured < predicted < 1.15 * measured + 1_000_000
+    assert 0.97 * measured <= predicted <= 1.1 * measured + 500_000
 
 
 def test_cost_grows_with_density_batch_and_momentum() -> None:

@@ -109,7 +109,7 @@ axes = st.tuples(
 )
 
 
-@settings(max_examples=120, deadline=None, derandomize=True)
+@settings(max_examples=60, deadline=None, derandomize=True)
 @given(
     spatial=st.lists(axes, min_size=1, max_size=2),
     channels=st.tuples(st.integers(1, 5), st.integers(1, 6)),

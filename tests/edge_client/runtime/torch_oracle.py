@@ -25,6 +25,8 @@ from fedsparse.plan import (
 )
 from fedsparse.types import BoolArray, Float32Array, IntArray, Weights
 
+torch.set_num_threads(1)  # the tests run side by side
+
 
 class TorchOracle:
     """Same constructor and methods as the engine; the mask multiplies dense float64 weights."""

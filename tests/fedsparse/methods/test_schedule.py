@@ -10,11 +10,11 @@ from fedsparse.methods.schedule import learning_rate, linear_decay
 
 
 @settings(deadline=None)
-@given(st.integers(2, 2000), st.floats(1e-6, 1.0), st.floats(1e-3, 1.0))
+@given(st.integers(2, 2000), st.floats(1e-6, 1.0), st.floats(1e-6, 1.0))
 def test_the_learning_rate_starts_and_ends_exactly_and_never_rises(
-    rounds: int, start: float, share: float
+    rounds: int, one: float, other: float
 ) -> None:
-    end = share * start
+    start, end = max(one, other), min(one, other)
     rates = [learning_rate(round_id, rounds, start, end) for round_id in range(rounds)]
     assert rates[0] == start
     assert rates[-1] == end

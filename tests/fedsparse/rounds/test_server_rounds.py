@@ -178,9 +178,7 @@ def test_stage_one_goes_on_without_the_largest_devices_where_they_have_left() ->
     assert machine.answered("small", ready(0.05, 0), 0.0) == [Assign(device="small", level=0.05)]
 
 
-@pytest.mark.parametrize(
-    ("participation", "wanted"), [(1.0, 10), (0.5, 5), (0.25, 3), (0.05, 2)]
-)
+@pytest.mark.parametrize(("participation", "wanted"), [(1.0, 10), (0.5, 5), (0.25, 3), (0.05, 2)])
 def test_participation_is_a_share_of_the_ready_but_at_least_min_devices(
     participation: float, wanted: int
 ) -> None:
@@ -414,6 +412,16 @@ def test_an_update_of_a_stranger_or_of_a_round_to_come_is_rejected() -> None:
     machine = training({"a": 0.2})
     assert machine.verdict("stranger", 1, digest("x")) is Verdict.REJECTED
     assert machine.verdict("a", 2, digest("x")) is Verdict.REJECTED
+
+
+def test_an_update_for_a_round_that_gathers_again_is_late() -> None:
+    machine = training({"a": 0.2})
+    machine.tick(100.0)
+    assert machine.verdict("a", 1, digest("a")) is Verdict.LATE
+    machine.open(1, Stage.TRAIN, LEVELS, 101.0)
+    assert machine.verdict("a", 1, digest("a")) is Verdict.LATE
+    machine.answered("a", ready(0.2), 102.0)
+    assert machine.verdict("a", 1, digest("a")) is None
 
 
 def test_storing_what_was_not_asked_for_is_a_bug_here() -> None:

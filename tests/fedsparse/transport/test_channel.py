@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -63,9 +64,10 @@ def task(body: bytes) -> Task:
 class World:
     """A gateway, and devices by name, on one broker and one clock."""
 
-    def __init__(self, folder: Path, broker: MemoryBroker | None = None) -> None:
+    def __init__(self, folder: Path, broker: MemoryBroker) -> None:
         self.now_s = 0.0
-        self.broker = broker or MemoryBroker()
+        self.broker = broker
+        self.channels: list[Channel] = []
         self.folder = folder
         self.transports: dict[str, MemoryTransport] = {}
         self.gateway = self._channel("")
@@ -83,18 +85,37 @@ class World:
             client_id=name or "the gateway",
             will=status_will(TOPICS, status) if status else None,
         )
-        return Channel(
+        channel = Channel(
             self.transports[name], TOPICS, device=name, spool=self.folder / (name or "gateway"),
             status=status, options=options, clock=lambda: self.now_s,
         )  # fmt: skip
+        self.channels.append(channel)
+        return channel
 
     def inject(self, topic: str, payload: bytes) -> None:
         self.broker.route(topic, payload, retain=False)
 
+    def close(self) -> None:
+        for channel in self.channels:
+            channel.close()
+
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(tmp_path)
+def worlds(tmp_path: Path) -> Iterator[Callable[[MemoryBroker], World]]:
+    made: list[World] = []
+
+    def make(broker: MemoryBroker) -> World:
+        made.append(World(tmp_path, broker))
+        return made[-1]
+
+    yield make
+    for world in made:
+        world.close()
+
+
+@pytest.fixture
+def world(worlds: Callable[[MemoryBroker], World]) -> World:
+    return worlds(MemoryBroker())
 
 
 def drain(*channels: Channel) -> list[ChannelEvent]:
@@ -164,8 +185,10 @@ def test_messages_go_to_the_one_device_they_are_for(world: World) -> None:
 
 
 @pytest.mark.parametrize("duplicates", [False, True])
-def test_a_large_message_arrives_whole_both_ways(tmp_path: Path, duplicates: bool) -> None:
-    world = World(tmp_path, MemoryBroker(duplicates=duplicates))
+def test_a_large_message_arrives_whole_both_ways(
+    worlds: Callable[[MemoryBroker], World], duplicates: bool
+) -> None:
+    world = worlds(MemoryBroker(duplicates=duplicates))
     device = world.device("pi")
     drain(device, world.gateway)
     body = random.Random(1).randbytes(5_000)
@@ -217,8 +240,10 @@ def test_lost_chunks_are_asked_for_and_sent_again(world: World) -> None:
     assert device.traffic["pi"].sent_bytes - sent_before < 3 * 300  # two chunks, not all
 
 
-def test_a_transfer_goes_on_after_a_reconnect_without_a_session(tmp_path: Path) -> None:
-    world = World(tmp_path, MemoryBroker(sessions=False))
+def test_a_transfer_goes_on_after_a_reconnect_without_a_session(
+    worlds: Callable[[MemoryBroker], World],
+) -> None:
+    world = worlds(MemoryBroker(sessions=False))
     device = world.device("pi")
     drain(device, world.gateway)
     body = random.Random(3).randbytes(3_000)

@@ -1,0 +1,417 @@
+"""A whole fleet in one thread: the real aggregator, and devices that "train" with numpy.
+
+The devices run the real client machine over the in-memory broker; only the engine is missing.
+Time passes when the aggregator waits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from aggregator.checkpoint import Checkpoint, load_checkpoint
+from aggregator.events import EventLog
+from aggregator.job import CohortConfig, JobConfig, MethodConfig, TrainingConfig
+from aggregator.rounds import Aggregator
+from fedsparse.plan import Plan
+from fedsparse.plan.builder import PlanBuilder
+from fedsparse.rounds import client
+from fedsparse.rounds.client import ClientRounds
+from fedsparse.sparsity.evolve import drop_and_grow
+from fedsparse.sparsity.masks import counts_of
+from fedsparse.sparsity.packing import (
+    F32,
+    U32,
+    decode_mask,
+    decode_values,
+    encode_counts,
+    encode_mask,
+    encode_values,
+    mask_digest,
+)
+from fedsparse.transport.base import Event
+from fedsparse.transport.channel import Channel, Delivered, status_will
+from fedsparse.transport.memory import MemoryBroker, MemoryTransport
+from fedsparse.types import BoolArray, Weights
+from fedsparse.wire.headers import decode_message, encode_message, split_parts
+from fedsparse.wire.messages import (
+    Evaluation,
+    Message,
+    Offer,
+    Part,
+    Ready,
+    Receipt,
+    Stage,
+    Status,
+    Task,
+    Update,
+)
+from fedsparse.wire.topics import Topics
+
+SITE = "site"
+LEVELS = (0.2, 0.1, 0.05)
+TICK_S = 0.05
+
+
+class Killed(Exception):
+    """The aggregator's process ends here."""
+
+
+def kill() -> None:
+    """End the aggregator's process."""
+    raise Killed
+
+
+class Clock:
+    """Seconds that pass when told to."""
+
+    def __init__(self) -> None:
+        self.now_s = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+class GatewayTransport(MemoryTransport):
+    """The aggregator's connection; while it waits, the world goes on."""
+
+    def __init__(self, broker: MemoryBroker, world: World) -> None:
+        super().__init__(broker, client_id="gateway")
+        self._world = world
+
+    def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> int:
+        self._world.crash_point()
+        handle = super().publish(topic, payload, retain=retain)
+        self._world.crash_point()
+        return handle
+
+    def receive(self, timeout_s: float) -> Event | None:
+        event = super().receive(timeout_s)
+        if event is None:
+            self._world.pass_time()
+            event = super().receive(timeout_s)
+        return event
+
+
+Change = Callable[[Update, bytes], tuple[Update, bytes]]
+
+
+class Device:
+    """The real client machine around made-up training that depends on name and round alone."""
+
+    def __init__(self, world: World, name: str, level: float | None, num_examples: int) -> None:
+        self.world = world
+        self.name = name
+        self.level = level
+        self.num_examples = num_examples
+        self.masks: dict[str, BoolArray] = {}
+        self.plan: Plan | None = world.plan
+        self.outbox: bytes | None = None
+        self.receipts: list[Receipt] = []
+        self.tasks: list[Task] = []
+        self.bodies: list[bytes] = []
+        self.silent_in: set[int] = set()
+        self.change: dict[int, Change] = {}
+        self.begin()
+
+    def begin(self) -> None:
+        """Start the agent (again): what is on its disk survives."""
+        topics = Topics(SITE)
+        status = Status(device=self.name, online=True)
+        self.transport = MemoryTransport(
+            self.world.broker, client_id=self.name, will=status_will(topics, status)
+        )
+        self.channel = Channel(
+            self.transport,
+            topics,
+            device=self.name,
+            spool=self.world.folder / f"spool-{self.name}",
+            status=status,
+            clock=self.world.clock,
+        )
+        self.rounds = ClientRounds()
+        self.answer: Ready | None = None
+        self.channel.start()
+
+    def kill(self) -> None:
+        """The connection breaks off; `begin` brings the device back."""
+        self.world.broker.cut(self.transport)
+
+    def work(self) -> None:
+        """Deal with everything that has come."""
+        while (event := self.channel.poll(0.0)) is not None:
+            if isinstance(event, Delivered):
+                self.hear(event.message, bytes(event.body))
+
+    def hear(self, message: Message, body: bytes) -> None:
+        if isinstance(message, Offer):
+            self.perform(self.rounds.offered(message))
+        elif isinstance(message, Task):
+            self.perform(self.rounds.assigned(message, body))
+        elif isinstance(message, Receipt):
+            self.receipts.append(message)
+            if self.outbox is not None:
+                digest = hashlib.sha256(decode_message(self.outbox)[1]).hexdigest()
+                self.perform(self.rounds.received(message, digest))
+
+    def perform(self, effects: Sequence[client.Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case client.Decide(offer=offer):
+                    self.decide(offer)
+                case client.AnswerAgain():
+                    assert self.answer is not None
+                    self.channel.send(None, self.answer)
+                case client.KeepPlan(body=body):
+                    self.plan = Plan.from_json(body)
+                    assert self.rounds.offer is not None
+                    self.decide(self.rounds.offer)
+                case client.Train(task=task, body=body):
+                    self.train(task, body)
+                case client.Upload():
+                    assert self.outbox is not None
+                    self.channel.send_frame(self.outbox)
+                case client.ClearOutbox():
+                    self.outbox = None
+                case client.StopTraining():
+                    pass
+
+    def decide(self, offer: Offer) -> None:
+        if self.outbox is not None:
+            update = decode_message(self.outbox)[0]
+            if isinstance(update, Update) and update.round_id == offer.round_id:
+                self.perform(self.rounds.in_outbox())
+                return
+            self.outbox = None
+        level = None
+        if self.level is not None:
+            level = max((one for one in offer.levels if one <= self.level), default=None)
+        self.answer = Ready(
+            job=offer.job,
+            round_id=offer.round_id,
+            attempt=offer.attempt,
+            level=level if self.plan else None,
+            has_plan=self.plan is not None,
+            num_examples=self.num_examples if level and self.plan else 0,
+            held=tuple(self.masks)[-2:],
+        )
+        self.channel.send(None, self.answer)
+        if self.plan is not None:
+            self.rounds.decided(takes_part=level is not None)
+
+    def train(self, task: Task, body: bytes) -> None:
+        self.tasks.append(task)
+        self.bodies.append(body)
+        if task.round_id in self.silent_in:
+            return
+        update, content = self.make_update(task, body)
+        if change := self.change.get(task.round_id):
+            update, content = change(update, content)
+        self.outbox = encode_message(update, content)
+        self.perform(self.rounds.trained())
+
+    def make_update(self, task: Task, body: bytes) -> tuple[Update, bytes]:
+        plan = self.world.plan
+        parts = split_parts(task.parts, body)
+        received = self.receive_mask(task, parts.get("mask"))
+        weights = decode_values(parts["values"][1], int(received.sum()), plan.num_dense)
+        rng = np.random.default_rng([task.round_id, *self.name.encode()])
+        evaluation = None
+        if task.evaluate:
+            correct = int(rng.integers(0, 50))
+            evaluation = Evaluation(correct=correct, count=50, loss_sum=1.0)
+        mask, described, content = received, [], b""
+        if task.stage is Stage.SENSE:
+            kept = weights.prunable
+            mask, _ = drop_and_grow(plan, received, kept, 0.5, rng)
+            content = encode_counts(counts_of(plan, mask))
+            described = [Part(name="layers", codec=U32, size=len(content))]
+            mask = received
+        elif task.stage is Stage.TRAIN:
+            kept = weights.prunable + rng.standard_normal(weights.prunable.size, np.float32)
+            noise = rng.standard_normal(weights.dense.size, np.float32)
+            dense = weights.dense + np.abs(noise)  # a running variance must stay positive
+            if task.evolve:
+                mask, kept = drop_and_grow(plan, received, kept, task.prune_rate, rng)
+                encoded = encode_mask(mask, received)
+                base = task.mask_digest if encoded.base else ""
+                content = encoded.data
+                described = [Part(name="mask", codec=encoded.codec, size=len(content), base=base)]
+                self.keep(mask)
+            values = encode_values(Weights(prunable=kept, dense=dense))
+            content += values
+            described.append(Part(name="values", codec=F32, size=len(values)))
+        update = Update(
+            job=task.job,
+            round_id=task.round_id,
+            stage=task.stage,
+            level=task.level,
+            num_examples=self.num_examples,
+            mask_digest=mask_digest(plan.digest, mask),
+            parts=tuple(described),
+            evaluation=evaluation,
+            loss=0.5,
+        )
+        return update, content
+
+    def receive_mask(self, task: Task, part: tuple[Part, memoryview] | None) -> BoolArray:
+        if part is None:
+            return self.masks[task.mask_digest]
+        base = self.masks[part[0].base] if part[0].base else None
+        mask = decode_mask(part[0].codec, part[1], self.world.plan.num_prunable, base)
+        assert self.keep(mask) == task.mask_digest
+        return mask
+
+    def keep(self, mask: BoolArray) -> str:
+        digest = mask_digest(self.world.plan.digest, mask)
+        self.masks.pop(digest, None)
+        self.masks[digest] = mask
+        return digest
+
+
+def small_plan() -> Plan:
+    builder = PlanBuilder("small", (6,))
+    builder.linear("first", 16)
+    builder.relu()
+    builder.linear("second", 16)
+    builder.batch_norm("norm")
+    builder.relu()
+    builder.linear("last", 4)
+    return builder.build()
+
+
+def small_job(output: Path, **changes: Any) -> JobConfig:  # noqa: ANN401
+    job = JobConfig(
+        name="job",
+        site=SITE,
+        plan=output / "plan.json",
+        output=output,
+        rounds=3,
+        method=MethodConfig(name="spdst", levels=LEVELS, sense_epochs=2, r_int=2),
+        training=TrainingConfig(learning_rate=0.1, learning_rate_end=0.01),
+        cohort=CohortConfig(min_devices=2, gather_s=1.0, deadline_s=10.0, offline_grace_s=1.0),
+    )
+    return replace(job, **changes)
+
+
+@dataclass
+class World:
+    """The broker, the clock, the fleet, and an aggregator that can be killed and started again.
+
+    Attributes:
+        crash_at: the crash point at which the aggregator is killed, counted from 1; 0 = never.
+        crash_points: how many there were so far.
+    """
+
+    folder: Path
+    job: JobConfig
+    broker: MemoryBroker = field(default_factory=MemoryBroker)
+    plan: Plan = field(default_factory=small_plan)
+    clock: Clock = field(default_factory=Clock)
+    devices: list[Device] = field(default_factory=list)
+    crash_at: int = 0
+    crash_points: int = 0
+    at_tick: dict[int, Callable[[], None]] = field(default_factory=dict)
+    triggers: list[tuple[Callable[[], bool], Callable[[], None]]] = field(default_factory=list)
+    ticks: int = 0
+    limit_s: float = 400.0
+
+    def when(self, condition: Callable[[], bool], act: Callable[[], None]) -> None:
+        """Do something once, as soon as a condition holds."""
+        self.triggers.append((condition, act))
+
+    def add(self, name: str, level: float | None, num_examples: int = 10) -> Device:
+        self.devices.append(Device(self, name, level, num_examples))
+        return self.devices[-1]
+
+    def add_fleet(self) -> World:
+        """Devices of all levels, with unequal numbers of examples."""
+        for index, level in enumerate((0.2, 0.2, 0.1, 0.1, 0.05)):
+            self.add(f"device-{index}", level, num_examples=10 + 7 * index)
+        return self
+
+    def pass_time(self) -> None:
+        self.ticks += 1
+        if act := self.at_tick.pop(self.ticks, None):
+            act()
+        for trigger in [trigger for trigger in self.triggers if trigger[0]()]:
+            self.triggers.remove(trigger)
+            trigger[1]()
+        for device in self.devices:
+            device.work()
+        self.clock.now_s += TICK_S
+        assert self.clock.now_s < 1_000.0 + self.limit_s, "the job does not come to an end"
+
+    def crash_point(self) -> None:
+        self.crash_points += 1
+        if self.crash_points == self.crash_at:
+            raise Killed
+
+    def run(self) -> Aggregator:
+        """The job from where it stands to its end, or to the crash point."""
+        self.job.output.mkdir(parents=True, exist_ok=True)
+        transport = GatewayTransport(self.broker, self)
+        channel = Channel(
+            transport, Topics(SITE), spool=self.job.output / "incoming", clock=self.clock
+        )
+        with EventLog(self.job.output / "events.jsonl", self.clock) as events:
+            try:
+                aggregator = Aggregator(self.job, self.plan, channel, events, self.clock)
+                channel.start()
+                aggregator.run()
+            except Killed:
+                self.broker.cut(transport)
+                raise
+        channel.close()
+        for device in self.devices:
+            device.work()
+        return aggregator
+
+    def run_through_crashes(self) -> Aggregator:
+        for _ in range(3):
+            with contextlib.suppress(Killed):
+                return self.run()
+        raise AssertionError("killed more often than planned")
+
+    def events(self, kind: str) -> list[dict[str, Any]]:
+        lines = (self.job.output / "events.jsonl").read_text(encoding="utf-8").splitlines()
+        return [event for event in map(json.loads, lines) if event["event"] == kind]
+
+    def checkpoint(self) -> Checkpoint:
+        found = load_checkpoint(self.job.output, self.plan, self.job.name, self.job.method.name)
+        assert found is not None
+        return found
+
+
+@contextlib.contextmanager
+def crash_points_at_the_disk(world: World, monkeypatch: Any) -> Iterator[None]:  # noqa: ANN401
+    """A durable write has two: before the file is in its place, and after."""
+    with monkeypatch.context() as patch:
+        patch.setattr("fedsparse.durable.os.fsync", lambda _: world.crash_point())
+        yield
+
+
+def build_world(tmp_path: Path, label: object = "world", **changes: Any) -> World:  # noqa: ANN401
+    folder = tmp_path / str(label)
+    folder.mkdir()
+    return World(folder=folder, job=small_job(folder / "out", **changes))
+
+
+def content_of(world: World) -> bytes:
+    """Everything of the final state that a run must reproduce, to the bit."""
+    last = world.checkpoint()
+    masks = itertools.chain.from_iterable(
+        (str(level).encode(), np.packbits(mask).tobytes())
+        for level, mask in sorted(last.state.masks.items())
+    )
+    weights = last.state.weights
+    about = f"{last.round_id} {last.stage} {sorted(last.trained_levels)}".encode()
+    return b"".join((about, weights.prunable.tobytes(), weights.dense.tobytes(), *masks))

@@ -1,0 +1,197 @@
+"""An aggregator that is killed at any point goes on from its output folder to the same result."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from job_world import (
+    LEVELS,
+    Device,
+    Killed,
+    World,
+    build_world,
+    content_of,
+    crash_points_at_the_disk,
+    kill,
+)
+
+from aggregator.job import MethodConfig
+from aggregator.spool import Spool
+from fedsparse.errors import ConfigError
+from fedsparse.wire.messages import Stage, Verdict
+
+STEP = 3  # every third crash point for each method; the offsets differ, so that all kinds are hit
+
+
+def small_world(tmp_path: Path, label: object, name: str) -> World:
+    method = MethodConfig(name=name, levels=LEVELS[:2], sense_epochs=1, sense_devices=1, r_int=2)
+    world = build_world(tmp_path, label, method=method, rounds=2)
+    world.add("big", 0.2, num_examples=3)
+    world.add("small", 0.1, num_examples=11)
+    return world
+
+
+def has_receipt(device: Device) -> bool:
+    """For its update of round 1."""
+    return any(receipt.round_id == 1 for receipt in device.receipts)
+
+
+@pytest.mark.parametrize(("name", "offset"), [("spdst", 1), ("jmwst", 2), ("nst", 3)])
+def test_a_kill_at_any_point_does_not_change_the_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, offset: int
+) -> None:
+    calm = small_world(tmp_path, "calm", name)
+    with crash_points_at_the_disk(calm, monkeypatch):
+        calm.run()
+    assert calm.crash_points > 60
+    expected = content_of(calm)
+    for point in range(offset, calm.crash_points + 1, STEP):
+        world = small_world(tmp_path, f"killed-{point}", name)
+        world.crash_at = point
+        with crash_points_at_the_disk(world, monkeypatch):
+            with pytest.raises(Killed):
+                world.run()
+            aggregator = world.run()
+        assert aggregator.done, point
+        assert content_of(world) == expected, point
+
+
+@pytest.mark.parametrize("name", ["spdst", "nst"])
+def test_devices_that_are_gone_when_the_aggregator_comes_back_are_not_needed_twice(
+    tmp_path: Path, name: str
+) -> None:
+    """What was acknowledged is on the disk: its device has nothing left to send."""
+    world = small_world(tmp_path, "world", name)
+    last = world.devices[-1]
+    last.silent_in = {1}
+
+    world.when(lambda: has_receipt(world.devices[0]), kill)
+    with pytest.raises(Killed):
+        world.run()
+    last.silent_in = set()
+    last.kill()
+    last.begin()
+    world.run()
+    calm = small_world(tmp_path, "calm", name)
+    calm.run()
+    assert content_of(world) == content_of(calm)
+    first_device = [task for task in world.devices[0].tasks if task.round_id == 1]
+    assert len(first_device) == 1
+    assert [r.verdict for r in world.devices[0].receipts if r.round_id == 1] == [Verdict.ACCEPTED]
+
+
+def test_a_finished_job_that_is_started_again_is_still_finished(tmp_path: Path) -> None:
+    world = small_world(tmp_path, "world", "spdst")
+    world.run()
+    before = content_of(world)
+    aggregator = world.run()
+    assert aggregator.done
+    assert aggregator.trained_levels == [0.2, 0.1]
+    assert content_of(world) == before
+    assert world.checkpoint().stage is Stage.DONE
+
+
+def test_a_job_that_starts_afresh_is_answered_by_devices_that_knew_it(tmp_path: Path) -> None:
+    world = small_world(tmp_path, "world", "pdst")
+    world.run()
+    for device in world.devices:  # as if they had seen nothing but the first round
+        device.rounds.offer = None
+    again = replace(world.job, output=world.folder / "again")
+    world.job = again
+    world.at_tick[world.ticks + 25] = kill
+    with pytest.raises(Killed):
+        world.run()
+    world.job = replace(again, output=world.folder / "third")
+    assert world.run().done
+
+
+def test_another_jobs_folder_is_refused(tmp_path: Path) -> None:
+    world = small_world(tmp_path, "world", "pdst")
+    world.run()
+    job = world.job
+    world.job = replace(job, name="other")
+    with pytest.raises(ConfigError, match=r"belongs to the job 'job'.*choose another `output`"):
+        world.run()
+    world.job = replace(job, method=replace(job.method, name="nst"))
+    with pytest.raises(ConfigError, match="pdst"):
+        world.run()
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
+    world = small_world(tmp_path, "world", "pdst")
+    world.run()
+    path = world.job.output / "checkpoint.npz"
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(ConfigError, match=r"checkpoint.npz is damaged.*move it away"):
+        world.run()
+
+
+def test_an_update_that_was_damaged_on_the_disk_is_asked_for_again(tmp_path: Path) -> None:
+    world = small_world(tmp_path, "world", "pdst")
+    world.devices[1].silent_in = {1}
+    world.when(lambda: has_receipt(world.devices[0]), kill)
+    with pytest.raises(Killed):
+        world.run()
+    (stored,) = (world.job.output / "spool" / "1").glob("*.update")
+    data = bytearray(stored.read_bytes())
+    data[-1] ^= 1
+    stored.write_bytes(data)
+    world.devices[1].silent_in = set()
+    for device in world.devices:
+        device.kill()
+        device.begin()
+    world.run()
+    calm = small_world(tmp_path, "calm", "pdst")
+    calm.run()
+    assert content_of(world) == content_of(calm)
+
+
+def test_a_damaged_note_of_the_open_round_costs_the_round_only(tmp_path: Path) -> None:
+    world = small_world(tmp_path, "world", "pdst")
+    world.when(lambda: has_receipt(world.devices[0]), kill)
+    with pytest.raises(Killed):
+        world.run()
+    (world.job.output / "round.json").write_bytes(b"{")
+    world.run()
+    calm = small_world(tmp_path, "calm", "pdst")
+    calm.run()
+    assert content_of(world) == content_of(calm)
+
+
+def test_the_disk_does_not_fill_up_with_old_rounds(tmp_path: Path) -> None:
+    world = small_world(tmp_path, "world", "nst")
+    world.run()
+    output = world.job.output
+    assert list((output / "spool").iterdir()) == []
+    assert len(list((output / "own-masks").iterdir())) == len(world.devices)
+    assert list((output / "incoming").iterdir()) == []
+
+
+# The spool
+
+
+def test_the_spool_tells_whole_frames_from_damaged_ones(tmp_path: Path) -> None:
+    world = small_world(tmp_path, "world", "pdst")
+    world.devices[1].silent_in = {1}
+    world.when(lambda: has_receipt(world.devices[0]), kill)
+    with pytest.raises(Killed):
+        world.run()
+    spool = Spool(world.job.output / "spool")
+    frames = {path.stem: path for path in (world.job.output / "spool").rglob("*.update")}
+    assert frames
+    round_id = int(next(iter(frames.values())).parent.name)
+    name, path = next(iter(frames.items()))
+    assert name in spool.digests(round_id)
+    path.write_bytes(spool.load(round_id, name)[:-1])
+    assert name not in spool.digests(round_id)
+    assert not path.exists()
+
+
+def test_a_device_may_have_dots_in_its_name(tmp_path: Path) -> None:
+    world = build_world(tmp_path, method=MethodConfig(name="pdst", levels=LEVELS))
+    world.add("a.b.update", 0.2)
+    world.add("a.b", 0.1)
+    world.run()
+    assert [event["updates"] for event in world.events("round_closed")] == [2, 2, 2, 2]
