@@ -46,7 +46,7 @@ def serve(path: Path) -> int:
         job.output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"output {job.output}: cannot be created: {error}") from error
-    transport = MqttTransport(job.broker, client_id=f"{job.site}-aggregator")
+    transport = MqttTransport(job.broker, client_id=f"gateway/{job.site}")
     channel = Channel(transport, Topics(job.site), spool=job.output / "incoming")
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGINT, _stop)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Sequence
 from typing import Final
 
 from edge_client.agent.choice import CalibrationMissing, Chooser, PlanMissing
-from edge_client.agent.process import Outcome, TrainerProcess
+from edge_client.agent.process import TRAINER, Outcome, TrainerProcess
 from edge_client.config import ClientConfig
 from edge_client.host import Host
 from edge_client.memory import peak_rss_bytes
 from edge_client.store import Store
-from edge_client.trainer.request import TrainRequest
+from edge_client.trainer.request import CalibrateRequest, TrainRequest
 from fedsparse.durable import write_durably
 from fedsparse.errors import FedSparseError
 from fedsparse.rounds import client
@@ -48,13 +49,22 @@ class Agent:
         store: its disk.
         host: where its means are read.
         channel: its way to the aggregator.
+        trainer: the command that starts a trainer.
     """
 
-    def __init__(self, config: ClientConfig, store: Store, host: Host, channel: Channel) -> None:
+    def __init__(
+        self,
+        config: ClientConfig,
+        store: Store,
+        host: Host,
+        channel: Channel,
+        trainer: Sequence[str] = TRAINER,
+    ) -> None:
         self._config = config
         self._store = store
         self._channel = channel
         self._chooser = Chooser(config=config, store=store, host=host)
+        self._command = trainer
         self._rounds = ClientRounds()
         self._trainer: TrainerProcess | None = None
         self._calibrating = False
@@ -92,10 +102,10 @@ class Agent:
                 log.warning("ignored=%s", type(message).__name__)
 
     def _on_receipt(self, receipt: Receipt) -> None:
-        if not self._store.outbox.exists():
+        waiting = self._outbox()
+        if waiting is None:
             return
-        _, body = decode_message(self._store.outbox.read_bytes())
-        effects = self._rounds.received(receipt, hashlib.sha256(body).hexdigest())
+        effects = self._rounds.received(receipt, hashlib.sha256(waiting[1]).hexdigest())
         if effects:
             level = logging.INFO if receipt.verdict is Verdict.ACCEPTED else logging.WARNING
             log.log(
@@ -135,8 +145,7 @@ class Agent:
         choice = self._chooser.choose(offer)
         if isinstance(choice, CalibrationMissing):
             log.info("calibrating=yes plan=%s", offer.plan_digest[:12])
-            self._calibrating = True
-            self._trainer = TrainerProcess(choice.request, self._store.task, CALIBRATION_LIMIT_S)
+            self._calibrate(choice.request)
             return
         if isinstance(choice, PlanMissing):
             self._answer = Ready(
@@ -169,22 +178,38 @@ class Agent:
 
     def _outbox_is_for(self, offer: Offer) -> bool:
         """Whether an update for this round was trained before; a damaged one is removed."""
-        try:
-            message, _ = decode_message(self._store.outbox.read_bytes())
-        except FileNotFoundError:
+        waiting = self._outbox()
+        if waiting is None:
             return False
+        if waiting[0].job == offer.job:
+            return waiting[0].round_id == offer.round_id
+        self._store.outbox.unlink()
+        return False
+
+    def _outbox(self) -> tuple[Update, memoryview] | None:
+        """The update that waits for its receipt; a damaged one is removed."""
+        try:
+            message, body = decode_message(self._store.outbox.read_bytes())
+        except FileNotFoundError:
+            return None
         except FedSparseError as error:
             log.warning("outbox=damaged reason=%r", str(error))
         else:
-            if isinstance(message, Update) and message.job == offer.job:
-                return message.round_id == offer.round_id
+            if isinstance(message, Update):
+                return message, body
         self._store.outbox.unlink()
-        return False
+        return None
+
+    def _calibrate(self, request: CalibrateRequest) -> None:
+        self._calibrating = True
+        try:
+            self._start_trainer(request, CALIBRATION_LIMIT_S)
+        except OSError as error:
+            self._calibrated(Outcome(reason=f"the trainer cannot be started: {error}"))
 
     def _train(self, task: Task, body: bytes) -> None:
         self._task = task
         folder = self._store.task
-        write_durably(folder / "task.frame", encode_message(task, body))
         request = TrainRequest(
             frame=str(folder / "task.frame"),
             plan=str(self._store.plan_path(task.plan_digest)),
@@ -195,7 +220,14 @@ class Agent:
             threads=self._config.budget.threads,
             agent_rss_bytes=peak_rss_bytes(),
         )
-        self._trainer = TrainerProcess(request, folder, task.seconds_left)
+        try:
+            write_durably(folder / "task.frame", encode_message(task, body))
+            self._start_trainer(request, task.seconds_left)
+        except OSError as error:
+            self._give_up(f"the trainer cannot be started: {error}")
+
+    def _start_trainer(self, request: TrainRequest | CalibrateRequest, limit_s: float) -> None:
+        self._trainer = TrainerProcess(request, self._store.task, limit_s, self._command)
 
     def _watch_trainer(self) -> None:
         outcome = self._trainer.poll() if self._trainer else None
@@ -210,6 +242,8 @@ class Agent:
             self._channel.send(None, need)
         elif outcome.reason:
             self._give_up(outcome.reason)
+        elif self._outbox() is None:
+            self._give_up("the trainer left no update")
         else:
             self._perform(self._rounds.trained())
 
@@ -249,4 +283,8 @@ class Agent:
             self._trainer = None
 
     def _upload(self) -> None:
-        self._channel.send_frame(self._store.outbox.read_bytes())
+        waiting = self._outbox()
+        if waiting is None:
+            log.error("outbox=lost; the device takes part again in the next round")
+        else:
+            self._channel.send(None, waiting[0], bytes(waiting[1]))

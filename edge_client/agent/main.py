@@ -53,7 +53,7 @@ def run(path: Path) -> int:
     topics = Topics(config.site)
     transport = MqttTransport(
         config.broker,
-        client_id=f"{config.site}-{config.device}",
+        client_id=f"device/{config.site}/{config.device}",
         will=status_will(topics, status),
     )
     channel = Channel(

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
@@ -19,6 +20,7 @@ from edge_client.trainer.request import (
 from fedsparse.durable import write_durably
 
 STDERR_TAIL_BYTES: Final = 4096
+TRAINER: Final = (sys.executable, "-m", "edge_client.trainer")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,21 +38,31 @@ class TrainerProcess:
         request: what it is to do.
         folder: where the request and the trainer's stderr are written.
         limit_s: after so long it is of no use, and is ended.
+        command: the trainer; the request's path is appended.
+
+    Raises:
+        OSError: it cannot be started: no memory, no room on the disk.
     """
 
-    def __init__(self, request: Request, folder: Path, limit_s: float) -> None:
+    def __init__(
+        self, request: Request, folder: Path, limit_s: float, command: Sequence[str] = TRAINER
+    ) -> None:
         path = folder / "request.json"
         write_durably(path, to_json(request).encode())
         self._limit_s = limit_s
         self._deadline = time.monotonic() + limit_s
         self._stderr: IO[bytes] = (folder / "stderr.txt").open("w+b")
-        self._process = subprocess.Popen(  # noqa: S603 (our own interpreter and module)
-            [sys.executable, "-m", "edge_client.trainer", str(path)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=self._stderr,
-        )
         self._too_late = False
+        try:
+            self._process = subprocess.Popen(  # noqa: S603 (our own interpreter and module)
+                [*command, str(path)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=self._stderr,
+            )
+        except OSError:
+            self._stderr.close()
+            raise
 
     def poll(self) -> Outcome | None:
         """How it ended; None while it runs (one past its limit is killed here)."""

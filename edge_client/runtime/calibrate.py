@@ -1,36 +1,17 @@
-"""The speed of the real kernels on this machine, and the memory of this process without them."""
+"""The speed of the real kernels on this machine."""
 
 from __future__ import annotations
 
-import resource
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Final
 
 import numpy as np
 
-from edge_client.runtime.native.library import load_library
 from edge_client.runtime.sparse import SparseEngine
 from fedsparse.plan import Plan, Role
+from fedsparse.sparsity.masks import random_mask
 from fedsparse.types import BoolArray, Weights
-
-STATM: Final = Path("/proc/self/statm")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Calibration:
-    """What was measured.
-
-    Attributes:
-        seconds_per_step: for each level, of one training step of a whole batch.
-        baseline_bytes: resident memory once everything is imported, before an engine exists.
-    """
-
-    seconds_per_step: tuple[float, ...]
-    baseline_bytes: int
 
 
 def calibrate(
@@ -41,7 +22,7 @@ def calibrate(
     rng: np.random.Generator,
     budget_s: float = 0.4,
     clock: Callable[[], float] = time.perf_counter,
-) -> Calibration:
+) -> tuple[float, ...]:
     """Time training steps on random masks and samples; the weights do not matter, nor do they move.
 
     Args:
@@ -53,11 +34,12 @@ def calibrate(
             that it needs at least.
         clock: seconds.
 
+    Returns:
+        For each level, seconds of a training step of a whole batch, the median of several.
+
     Raises:
         EngineError: the engine cannot run the plan.
     """
-    load_library()
-    baseline_bytes = resident_bytes()
     samples = rng.standard_normal((batch_size, *plan.input_shape), dtype=np.float32)
     labels = rng.integers(0, plan.classes, batch_size, dtype=np.int32)
     seconds = []
@@ -74,23 +56,7 @@ def calibrate(
             times.append(clock() - start)
         seconds.append(statistics.median(times[1:]))  # the first step takes its pages
         del engine
-    return Calibration(seconds_per_step=tuple(seconds), baseline_bytes=baseline_bytes)
-
-
-def resident_bytes() -> int:
-    """Resident memory of this process."""
-    return int(STATM.read_text().split()[1]) * resource.getpagesize()
-
-
-def random_mask(plan: Plan, counts: Sequence[int], rng: np.random.Generator) -> BoolArray:
-    """A mask `(num_prunable,)` that keeps `counts[i]` weights of the i-th prunable tensor."""
-    mask, start = np.zeros(plan.num_prunable, np.bool_), 0
-    for tensor, count in zip(plan.prunable, counts, strict=True):
-        part = mask[start : start + tensor.size]
-        part[:count] = True
-        rng.shuffle(part)
-        start += tensor.size
-    return mask
+    return tuple(seconds)
 
 
 def plain_weights(plan: Plan, mask: BoolArray) -> Weights:

@@ -49,7 +49,7 @@ class _NoTls:
 
 
 if getattr(paho, "ssl", None) is None:  # a device leaves it out: edge_client/lean.py
-    paho.ssl = _NoTls  # type: ignore[attr-defined]
+    paho.ssl = _NoTls  # type: ignore[attr-defined, assignment]
 
 
 class _Client(paho.Client):

@@ -21,7 +21,7 @@ def pool(builder: Builder, node: Node, operator: MaxPool) -> Buffer:
     output = builder.buffer(floats=count)
     fields = _fields(builder, node, operator)
     if operator.kind == MaxPool.kind:
-        _check_windows(node, vertical, horizontal)
+        _check_reach(node, vertical, horizontal)
         fields["index"] = builder.extras[node.name, "index"] = builder.buffer(
             sample_bytes=2 * count
         )
@@ -93,20 +93,13 @@ def _axes(builder: Builder, node: Node, operator: MaxPool) -> tuple[Axis, Axis]:
     return Axis.of_window(shape, operator.kernel, operator.stride, operator.pads)
 
 
-def _check_windows(node: Node, vertical: Axis, horizontal: Axis) -> None:
+def _check_reach(node: Node, vertical: Axis, horizontal: Axis) -> None:
     reach = (vertical.kernel - 1) * horizontal.size + horizontal.kernel
     if reach > MAX_REACH:
         raise EngineError(
             f"node '{node.name}': a pooling window spans {reach} positions of its input, the "
             f"sparse engine can do {MAX_REACH}: use a smaller kernel or global_avg_pool"
         )
-    for axis in (vertical, horizontal):
-        last = (axis.output - 1) * axis.stride - axis.before
-        if axis.before >= axis.kernel or last >= axis.size:
-            raise EngineError(
-                f"node '{node.name}': a window of the max_pool lies wholly on padding and has no "
-                f"maximum: its pads must be smaller than its kernel"
-            )
 
 
 def _fields(builder: Builder, node: Node, operator: MaxPool) -> dict[str, Field]:

@@ -72,7 +72,7 @@ def test_a_file_of_torchs_exporter_is_the_plan_of_the_zoo(name: str, tmp_path: P
 
 
 def test_batch_norm_that_the_exporter_folded_leaves_convolutions_with_bias(tmp_path: Path) -> None:
-    module = randomised(MODULES["cifar"]())
+    module = randomised(MODULES["cifar10"]())
     imported = from_onnx(exported_by_torch(module, (3, 32, 32), tmp_path / "m.onnx", fold=True))
     assert not any(isinstance(node.operator, BatchNorm) for node in imported.plan.nodes)
     samples = numbers(4, 3, 32, 32)

@@ -36,7 +36,7 @@ def test_the_exported_model_yields_the_logits_of_torch(name: str) -> None:
 
 
 def test_the_module_is_left_as_it_was() -> None:
-    module = MODULES["cifar"]().double().train()
+    module = MODULES["cifar10"]().double().train()
     before = {key: value.clone() for key, value in module.state_dict().items()}
     from_torch(module, (3, 32, 32))
     assert all(layer.training for layer in module.modules())

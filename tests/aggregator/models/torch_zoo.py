@@ -98,8 +98,8 @@ class CifarNet(nn.Module):
 
 
 # By the name in tools.models.PLANS; what the default choice of prunable layers needs on top.
-MODULES = {"watch": WatchNet, "digits": DigitsNet, "mnist": MnistNet, "cifar": CifarNet}
-PRUNE = {"cifar": ("conv1",)}
+MODULES = {"watch": WatchNet, "digits": DigitsNet, "mnist": MnistNet, "cifar10": CifarNet}
+PRUNE = {"cifar10": ("conv1",)}
 
 
 def randomised(module: nn.Module, seed: int = 0) -> nn.Module:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import platform
 import re
 from pathlib import Path
@@ -53,9 +54,10 @@ def test_the_argument_blocks_have_the_fields_of_the_header_in_its_order() -> Non
         name: re.findall(r"(\w+)(?=\s*[,;])", body)
         for body, name in re.findall(r"typedef struct \{(.*?)\} (\w+)_arguments;", plain, re.DOTALL)
     }
+    kinds: list[type[ctypes.Structure]] = [*structures.ARGUMENTS.values(), structures.Index]
     declared = {
         re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower(): [f[0] for f in kind._fields_]
-        for kind in {*structures.ARGUMENTS.values(), structures.Index}
+        for kind in kinds
     }
     assert blocks == declared
 

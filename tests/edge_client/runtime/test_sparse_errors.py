@@ -22,7 +22,13 @@ SAMPLES, LABELS = random_batch(PLAN, 4, RNG)
 
 
 def engine(**changes: Any) -> SparseEngine:  # noqa: ANN401
-    arguments = {"plan": PLAN, "mask": MASK, "weights": WEIGHTS, "batch_size": 4, "momentum": 0.9}
+    arguments: dict[str, Any] = {
+        "plan": PLAN,
+        "mask": MASK,
+        "weights": WEIGHTS,
+        "batch_size": 4,
+        "momentum": 0.9,
+    }
     return SparseEngine(**(arguments | changes))
 
 
@@ -101,15 +107,8 @@ def test_a_batch_of_one_is_refused_where_batch_norm_would_see_a_single_value() -
         trained.train_step(samples[:1], labels[:1], learning_rate=0.1)
 
 
-@pytest.mark.parametrize(
-    ("pool", "message"),
-    [
-        (MaxPool(kernel=(2, 2), stride=(1, 1), pads=((2, 0), (0, 0))), "wholly on padding"),
-        (MaxPool(kernel=(2, 2), stride=(1, 1), pads=((0, 0), (0, 2))), "wholly on padding"),
-        (MaxPool(kernel=(300, 1), stride=(1, 1), pads=((0, 0), (0, 0))), "spans 89701 positions"),
-    ],
-)
-def test_a_pooling_window_that_cannot_be_run_is_named(pool: MaxPool, message: str) -> None:
+def test_a_pooling_window_that_is_too_large_is_named() -> None:
+    pool = MaxPool(kernel=(300, 1), stride=(1, 1), pads=((0, 0), (0, 0)))
     plan = Plan(
         name="pool",
         input_shape=(1, 300, 300),
@@ -122,5 +121,5 @@ def test_a_pooling_window_that_cannot_be_run_is_named(pool: MaxPool, message: st
     mask = np.zeros(plan.num_prunable, np.bool_)
     mask[0] = True
     weights = Weights(prunable=np.ones(1, np.float32), dense=np.zeros(2, np.float32))
-    with pytest.raises(EngineError, match=f"node 'pool'.*{message}"):
+    with pytest.raises(EngineError, match=r"node 'pool'.*spans 89701 positions"):
         engine(plan=plan, mask=mask, weights=weights)

@@ -67,7 +67,7 @@ class TorchOracle:
         self.optimizer.zero_grad()
         logits = self.forward(samples, training=True)
         loss = F.cross_entropy(logits, torch.tensor(labels, dtype=torch.int64))
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         for name, mask in self.masks.items():
             gradient = self.tensors[name].grad
             if gradient is not None:
@@ -78,14 +78,19 @@ class TorchOracle:
 
     def logits(self, samples: Float32Array) -> np.ndarray[Any, np.dtype[np.float64]]:
         with torch.no_grad():
-            return self.forward(samples, training=False).numpy()
+            return np.asarray(self.forward(samples, training=False), np.float64)
 
     def weights(self) -> Weights:
-        def flat(tensors: tuple[Tensor, ...]) -> np.ndarray[Any, np.dtype[np.float64]]:
-            parts = [self.tensors[tensor.name].detach().numpy().ravel() for tensor in tensors]
-            return np.concatenate(parts) if parts else np.zeros(0)
-
-        return Weights(prunable=flat(self.plan.prunable)[self.mask], dense=flat(self.plan.dense))
+        """Rounded to float32 at the very end."""
+        prunable, dense = (
+            np.concatenate(
+                [np.zeros(0), *(self.tensors[t.name].detach().numpy().ravel() for t in tensors)]
+            )
+            for tensors in (self.plan.prunable, self.plan.dense)
+        )
+        return Weights(
+            prunable=prunable[self.mask].astype(np.float32), dense=dense.astype(np.float32)
+        )
 
     def replace_mask(self, mask: BoolArray, kept: Float32Array) -> None:
         """Values and momentum go where the new mask drops; grown weights start without momentum."""

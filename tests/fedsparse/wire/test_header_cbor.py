@@ -75,6 +75,13 @@ def test_everything_the_subset_allows_is_what_the_decoder_reads() -> None:
     assert cbor.loads(cbor2.dumps(header)) == header
 
 
+def test_containers_are_nested_to_the_documented_depth_and_no_deeper() -> None:
+    deep = b"\xa1\x61a" + b"\x81" * (cbor.MAX_DEPTH - 2)
+    assert cbor.loads(deep + b"\x80")
+    with pytest.raises(RemoteProtocolError, match="nested deeper"):
+        cbor.loads(deep + b"\x81\x80")
+
+
 def test_a_value_that_no_header_can_hold_is_a_bug_here() -> None:
     with pytest.raises(LocalProtocolError, match="cannot be encoded"):
         cbor.dumps({"a": object()})
