@@ -20,7 +20,7 @@ def write_durably(path: Path, data: bytes | memoryview) -> None:
             file.flush()
             os.fsync(file.fileno())
         fresh.replace(path)
-    except OSError:
+    except BaseException:
         fresh.unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)

@@ -237,7 +237,7 @@ def from_attributes(kind: str, attributes: dict[str, Any], where: str) -> Operat
 def _checked(where: str, value: Any) -> Any:  # noqa: ANN401
     if isinstance(value, list | tuple):
         return tuple(_checked(where, item) for item in value)
-    if isinstance(value, bool) or (isinstance(value, int | float) and math.isfinite(value)):
+    if isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)):
         return value
     raise PlanError(f"{where}: expected a number, a boolean or a list of them, got {value!r}")
 
@@ -258,7 +258,7 @@ def _check_sizes(operator: Operator, where: str) -> None:
         elif field.name in ("bias", "prunable"):
             good = isinstance(value, bool)
         else:
-            good = isinstance(value, float | int) and not isinstance(value, bool) and value >= 0
+            good = type(value) in (float, int) and 0 <= value < 2**31
         if not good:
             raise PlanError(f"{where}: {operator.kind} cannot have {field.name}={value!r}")
 

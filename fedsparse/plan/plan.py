@@ -58,10 +58,9 @@ class Plan:
     digest: str = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
-        if not self.nodes or len(self.nodes) > MAX_NODES:
-            raise PlanError(f"a plan has 1 to {MAX_NODES} nodes, this one {len(self.nodes)}")
+        _check_number(self.nodes)
         if not self.input_shape or any(
-            type(size) is not int or size < 1 for size in self.input_shape
+            type(size) is not int or not 0 < size < 2**31 for size in self.input_shape
         ):
             raise PlanError(f"the input shape must be positive sizes, got {self.input_shape}")
         shapes: dict[str, Shape] = {INPUT: self.input_shape}
@@ -150,11 +149,17 @@ class Plan:
         shape = document.get("input")
         if not isinstance(nodes, list) or not isinstance(shape, list):
             raise PlanError('a plan needs the lists "input" and "nodes"')
+        _check_number(nodes)
         return cls(
             name=str(document.get("name", "model")),
             input_shape=tuple(shape),
             nodes=_ordered([_parse_node(index, node) for index, node in enumerate(nodes)]),
         )
+
+
+def _check_number(nodes: Sequence[object]) -> None:
+    if not 0 < len(nodes) <= MAX_NODES:
+        raise PlanError(f"a plan has 1 to {MAX_NODES} nodes, this one {len(nodes)}")
 
 
 def _parse_node(index: int, document: Any) -> Node:  # noqa: ANN401

@@ -71,14 +71,8 @@ def _result(
     method: str, level: float, runs: Sequence[Summary], baseline: Sequence[float]
 ) -> LevelResult:
     found = [_accuracy(one, level) for one in runs]
-    devices = [
-        device
-        for one in runs
-        for device in one["devices"]
-        if device["level"] == level and device["up_bytes_per_round"]
-    ]
-    up = round(mean(device["up_bytes_per_round"] for device in devices)) if devices else 0
-    down = round(mean(device["down_bytes_per_round"] for device in devices)) if devices else 0
+    up = round(mean(_bytes(one, level, "up_bytes_per_round") for one in runs))
+    down = round(mean(_bytes(one, level, "down_bytes_per_round") for one in runs))
     return LevelResult(
         method=method,
         level=level,
@@ -94,3 +88,7 @@ def _result(
 def _accuracy(summary: Summary, level: float) -> float:
     by_level = {float(key): float(value) for key, value in summary["accuracy"].items()}
     return by_level[level]
+
+
+def _bytes(summary: Summary, level: float, key: str) -> int:
+    return next((int(one[key]) for one in summary["levels"] if one["level"] == level), 0)

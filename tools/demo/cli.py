@@ -134,16 +134,15 @@ def _accuracy_lines(summary: dict[str, Any]) -> list[str]:
 
 
 def _level_bytes(summary: dict[str, Any], level: float) -> str:
-    sizes = [
-        one["up_bytes_per_round"]
-        for one in summary["devices"]
-        if one["level"] == level and one["up_bytes_per_round"]
-    ]
-    if not sizes:
-        return ""
-    size = sum(sizes) / len(sizes)
+    size = next(
+        (one["up_bytes_per_round"] for one in summary["levels"] if one["level"] == level), 0
+    )
+    count = sum(one["level"] == level for one in summary["devices"])
+    devices = f"   the choice of {count} device{'s' if count != 1 else ''}"
+    if not size:
+        return devices
     share = summary["dense_bytes"] / size
-    return f"   {len(sizes)} devices, {size / 1e3:,.0f} kB up a round (1/{share:.1f} of dense)"
+    return f"{devices}; {size / 1e3:,.0f} kB up a round (1/{share:.1f} of dense)"
 
 
 def _cost_lines(summary: dict[str, Any]) -> list[str]:

@@ -23,7 +23,7 @@ class Member:
     note: str = ""
 
 
-CAMERA_MIB: Final = 64.0
+CAMERA_MIB: Final = 96.0
 
 FLEET: Final = (
     Member(device="zero", profile="raspberry-pi-zero-2w"),

@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from fedsparse.errors import DataError
@@ -19,7 +20,7 @@ from tools.demo.charts import (
     traffic_chart,
 )
 from tools.demo.events import EventTail
-from tools.demo.state import RunState
+from tools.demo.state import RunState, level_key
 from tools.demo.style import CHART, PAGE, PALETTE
 from tools.demo.tables import device_table, tiles
 
@@ -90,12 +91,12 @@ def report_html(run: Run) -> str:
 {_traffic(run, width=560, height=330)}
 {legend(_legend(run))}</section>
 <section class="card wide"><h2>What a device sends in a round</h2>
-<p class="sub">One device, one direction, in a round without a mask change.</p>
+<p class="sub">One device, one direction, in a round in which no mask travels.</p>
 {level_chart(_level_bytes(run), summary["dense_bytes"], width=1060)}</section>
 <section class="card wide"><h2>Devices</h2>
 <p class="sub">Each device measured itself and chose the largest density that fits its memory
-budget and the deadline of {summary["deadline_s"]:g} s. Boards are emulated: their speeds are
-estimates unless a profile says measured.</p>
+budget and the deadline of {summary["deadline_s"]:g} s; in turn it also trains the lower ones.
+Boards are emulated: their speeds are estimates unless a profile says measured.</p>
 {device_table(summary, run.levels)}</section>
 </div>
 {_footer(summary)}
@@ -140,9 +141,9 @@ def _accuracy_series(run: Run) -> list[Series]:
 def _traffic(run: Run, *, width: float, height: float) -> str:
     dense = 2 * len(run.summary["devices"]) * run.summary["dense_bytes"]
     stacks = _traffic_stacks(run)
-    quiet = [one.total for one in stacks if one.total and not dict(one.segments).get("cm")]
-    typical = sorted(quiet)[len(quiet) // 2] if quiet else 0
-    times = f"{dense / typical:.1f} times fewer" if typical else ""
+    training = {one.round_id for one in run.state.training_rounds}
+    totals = [one.total for one in stacks if one.round_id in training and one.total]
+    times = f"{dense / median(totals):.1f} times fewer" if totals else ""
     return traffic_chart(stacks, dense, width=width, height=height, times=times)
 
 
@@ -151,30 +152,27 @@ def _traffic_stacks(run: Run) -> list[Stack]:
     for one in run.state.rounds:
         sizes = dict.fromkeys([f"c{index}" for index in range(len(run.levels))] + ["cm"], 0)
         for device, traffic in one.traffic.items():
-            level = one.levels[device]
-            index = run.levels.index(level) if level in run.levels else 0
-            sizes[f"c{index}"] += traffic.total - traffic.mask
-            sizes["cm"] += traffic.mask
+            level, rest = one.levels.get(device), traffic.mask + traffic.down_plan
+            if level in run.levels:
+                sizes[f"c{run.levels.index(level)}"] += traffic.total - rest
+            else:
+                rest = traffic.total  # it was asked, but did not train
+            sizes["cm"] += rest
         stacks.append(Stack(round_id=one.round_id, segments=tuple(sizes.items())))
     return stacks
 
 
 def _level_bytes(run: Run) -> list[tuple[str, int, int]]:
-    rows = []
-    for colour, level in enumerate(run.levels):
-        sizes = [
-            device["up_bytes_per_round"]
-            for device in run.summary["devices"]
-            if device["level"] == float(level) and device["up_bytes_per_round"]
-        ]
-        if sizes:
-            rows.append((f"density {level}", colour, round(sum(sizes) / len(sizes))))
-    return rows
+    return [
+        (f"density {level_key(one['level'])}", colour, one["up_bytes_per_round"])
+        for colour, one in enumerate(run.summary["levels"])
+        if one["up_bytes_per_round"]
+    ]
 
 
 def _legend(run: Run) -> dict[str, str]:
     keys = {f"c{index}": f"density {level}" for index, level in enumerate(run.levels)}
-    return keys | {"cm": "masks"}
+    return keys | {"cm": "masks, plan"}
 
 
 def _headline(run: Run) -> str:
@@ -188,13 +186,13 @@ def _lede(run: Run) -> str:
     summary = run.summary
     text = (
         f"A model of {summary['dense_parameters']:,} parameters, trained in {summary['rounds']} "
-        f"rounds and {summary['wall_s']:.0f} seconds without a sample leaving its device."
+        f"rounds and {summary['wall_s']:.0f} seconds; no sample left its device."
     )
     rows = _level_bytes(run)
     if len(rows) > 1:
         text += (
             f" A device sends {kilobytes(rows[-1][2])} to {kilobytes(rows[0][2])} a round, by the "
-            f"density that it can afford; the dense model would be "
+            f"density at which it trains; the dense model would be "
             f"{kilobytes(summary['dense_bytes'])}."
         )
     return text
@@ -211,8 +209,9 @@ def _footer(summary: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in summary["versions"].items())
     files = ", ".join(f"<code>{escape(Path(one).name)}</code>" for one in summary["onnx"])
     return f"""<details open><summary>What the figures mean</summary><dl>
-<dt>Bytes</dt><dd>MQTT PUBLISH packets of a device, median over training rounds in which no mask
-changed; overhead is their ratio to the kept values and dense tensors themselves, as float32.</dd>
+<dt>Bytes</dt><dd>MQTT PUBLISH packets of a device at its density, median over training rounds in
+which values alone travelled; masks and the plan travel when they change. Overhead is their ratio to
+the kept values and dense tensors themselves, as float32.</dd>
 <dt>Memory</dt><dd>Resident set of agent and trainer together at their highest; idle is the waiting
 agent alone.</dd>
 <dt>Round overhead</dt><dd>Wall time of a round less the longest training time of a device in it;

@@ -28,7 +28,7 @@ class Traffic:
 
     Attributes:
         up, down: everything, as MQTT PUBLISH packets.
-        up_mask, down_mask: the encoded masks within.
+        up_mask, down_mask, down_plan: the encoded masks and the plan within.
         ideal_up, ideal_down: the kept values and dense tensors alone, as float32.
     """
 
@@ -36,6 +36,7 @@ class Traffic:
     down: int = 0
     up_mask: int = 0
     down_mask: int = 0
+    down_plan: int = 0
     ideal_up: int = 0
     ideal_down: int = 0
 
@@ -49,10 +50,15 @@ class Traffic:
         """Encoded masks, both directions."""
         return self.up_mask + self.down_mask
 
+    @property
+    def is_quiet(self) -> bool:
+        """Whether values alone travelled, both ways."""
+        return self.ideal_up > 0 and self.mask + self.down_plan == 0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoundRecord:
-    """One closed round; accuracy by level (`"0.2"`), traffic and level by device."""
+    """One closed round; accuracy by level (`"0.2"`); traffic, and the level trained, by device."""
 
     round_id: int
     stage: str
@@ -75,12 +81,18 @@ class RoundRecord:
 
 @dataclass(slots=True, kw_only=True)
 class DeviceState:
-    """One device: the latest figures, and what is needed for its medians."""
+    """One device: the latest figures, and what is needed for its medians.
+
+    Attributes:
+        level: the largest that it can afford, as it said; empty where it declined.
+        task_level: the one at which it trains in this round: its own or, in turn, a lower one.
+    """
 
     device: str
     board: str = ""
     activity: Activity = Activity.STARTING
     level: str = ""
+    task_level: str = ""
     engine: str = ""
     reason: str = ""
     predicted_peak_mb: float = 0.0
@@ -122,6 +134,7 @@ class RunState:
         self.evaluated_on = ""
         self.onnx: list[str] = []
         self.time_s = 0.0
+        self._round_levels: dict[str, str] = {}
         self._handlers: dict[str, Callable[[Event], None]] = {
             "job_started": self._job_started,
             "device_online": self._device_online,
@@ -180,6 +193,7 @@ class RunState:
 
     def _round_opened(self, event: Event) -> None:
         self.round_id, self.stage = event["round"], event["stage"]
+        self._round_levels = {}
 
     def _device_ready(self, event: Event) -> None:
         device = self.device(event["device"])
@@ -196,7 +210,7 @@ class RunState:
         device = self.device(event["device"])
         device.activity, device.has_worked = Activity.TRAINING, True
         device.round_id = event["round"]
-        device.level = level_key(event["level"])
+        device.task_level = self._round_levels[device.device] = level_key(event["level"])
 
     def _update(self, event: Event) -> None:
         device = self.device(event["device"])
@@ -231,7 +245,7 @@ class RunState:
                 loss=event.get("loss"),
                 accuracy=_by_level(event.get("accuracy")),
                 traffic=traffic,
-                levels={name: self.device(name).level for name in traffic},
+                levels=dict(self._round_levels),
             )
         )
 
@@ -254,5 +268,5 @@ def _by_level(accuracy: Mapping[str, float] | None) -> dict[str, float]:
 
 
 def _traffic(figures: Mapping[str, int]) -> Traffic:
-    names = ("up", "down", "up_mask", "down_mask", "ideal_up", "ideal_down")
+    names = ("up", "down", "up_mask", "down_mask", "down_plan", "ideal_up", "ideal_down")
     return Traffic(**{name: int(figures[name]) for name in names})

@@ -45,10 +45,10 @@ def summarise(state: RunState, facts: RunFacts) -> dict[str, Any]:
         "dataset": facts.dataset,
         "method": state.method,
         "seed": state.seed,
-        "levels": [float(level) for level in state.levels],
         "accuracy": state.accuracy,
         "evaluated_on": state.evaluated_on,
         "rounds": len(training),
+        "device_rounds": sum(one.updates for one in state.rounds),
         "wall_s": round(facts.wall_s, 1),
         "round_s": _median(one.wall_s for one in training),
         "round_overhead_s": _median(one.overhead_s for one in training),
@@ -56,6 +56,7 @@ def summarise(state: RunState, facts: RunFacts) -> dict[str, Any]:
         "dense_parameters": state.num_parameters,
         "prunable_parameters": state.num_prunable,
         "dense_bytes": FLOAT32_BYTES * state.num_parameters,
+        "levels": [_level(level, state) for level in state.levels],
         "devices": [_device(device, state, facts) for device in state.devices.values()],
         "rejected_messages": state.rejected,
         "onnx": state.onnx,
@@ -65,21 +66,28 @@ def summarise(state: RunState, facts: RunFacts) -> dict[str, Any]:
     }
 
 
-def quiet_rounds(device: str, rounds: Iterable[RoundRecord]) -> list[Traffic]:
-    """A device's traffic in the training rounds in which no mask changed or travelled."""
+def quiet_rounds(rounds: Iterable[RoundRecord], device: str, level: str) -> list[Traffic]:
+    """A device's traffic in its training rounds at `level` in which values alone travelled."""
     return [
         one.traffic[device]
         for one in rounds
         if one.is_training
-        and not one.mask_changed
+        and one.levels.get(device) == level
         and device in one.traffic
-        and one.traffic[device].ideal_up > 0
-        and one.traffic[device].mask == 0
+        and one.traffic[device].is_quiet
     ]
 
 
+def _level(level: str, state: RunState) -> dict[str, Any]:
+    """What a device sends and receives in a round at one level, median over devices and rounds."""
+    quiet = [
+        traffic for device in state.devices for traffic in quiet_rounds(state.rounds, device, level)
+    ]
+    return {"level": float(level), "quiet_rounds": len(quiet), **_bytes(quiet)}
+
+
 def _device(device: DeviceState, state: RunState, facts: RunFacts) -> dict[str, Any]:
-    quiet = quiet_rounds(device.device, state.rounds)
+    quiet = quiet_rounds(state.rounds, device.device, device.level)
     every = [one.traffic[device.device] for one in state.rounds if device.device in one.traffic]
     return {
         "id": device.device,
@@ -94,13 +102,19 @@ def _device(device: DeviceState, state: RunState, facts: RunFacts) -> dict[str, 
         "peak_rss_mb": round(device.peak_mb, 1),
         "idle_rss_mb": round(facts.idle_rss_mb.get(device.device, 0.0), 1),
         "step_ms": round(device.step_ms, 3),
+        **_bytes(quiet),
+        "mask_bytes": sum(one.mask for one in every),
+        "total_bytes": sum(one.total for one in every),
+        "failures": device.failures,
+    }
+
+
+def _bytes(quiet: list[Traffic]) -> dict[str, Any]:
+    return {
         "up_bytes_per_round": _median_bytes(quiet, lambda one: one.up),
         "down_bytes_per_round": _median_bytes(quiet, lambda one: one.down),
         "up_overhead": _ratio(quiet, lambda one: one.up, lambda one: one.ideal_up),
         "down_overhead": _ratio(quiet, lambda one: one.down, lambda one: one.ideal_down),
-        "mask_bytes": sum(one.mask for one in every),
-        "total_bytes": sum(one.total for one in every),
-        "failures": device.failures,
     }
 
 

@@ -88,12 +88,9 @@ def _kept(summary: dict[str, Any], level: str) -> str:
 
 
 def _saving(summary: dict[str, Any]) -> tuple[str, str]:
-    """Dense bytes over the devices' bytes in a quiet round; devices without one do not count."""
-    known = [one for one in summary["devices"] if one["up_bytes_per_round"]]
-    sent = sum(one["up_bytes_per_round"] + one["down_bytes_per_round"] for one in known)
-    if not sent:
-        return "–", "no round without a mask change"  # noqa: RUF001
-    return (
-        f"1/{2 * len(known) * summary['dense_bytes'] / sent:.1f}",
-        "of dense float32, all devices",
-    )
+    """Dense bytes over those of a device, all in all: with masks, the plan and every message."""
+    sent = sum(one["total_bytes"] for one in summary["devices"])
+    dense = 2 * summary["dense_bytes"] * summary["device_rounds"]
+    if not sent or not dense:
+        return "none", "nobody trained"
+    return f"1/{dense / sent:.1f}", "of dense float32, masks and all"

@@ -137,8 +137,9 @@ class LiveView(QuietView):
 def round_line(one: RoundRecord, state: RunState) -> str:
     """One closed round in one line."""
     traffic = sum(figures.total for figures in one.traffic.values())
+    of = f" of {state.total_rounds}" if one.is_training else ""
     parts = [
-        f"round {one.round_id} of {state.total_rounds} ({one.stage})",
+        f"round {one.round_id}{of} ({one.stage})",
         f"{one.updates} of {one.cohort} updates",
         f"{one.wall_s:.1f} s",
         f"{traffic / 1000:.0f} kB",
@@ -227,6 +228,7 @@ COLUMNS: Final = (
         cell=lambda device, state: "" if device.round_id is None else str(device.round_id),
         is_number=True,
     ),
+    Column(name="at", cell=lambda device, state: device.task_level, is_number=True),
     Column(
         name="step ms", cell=lambda device, state: _number(device.step_ms, "{:.2f}"), is_number=True
     ),

@@ -12,11 +12,11 @@ from tools.bench.accuracy import compare, measure, write_results
 
 
 def summary(accuracy: dict[str, float], up: int = 0) -> dict[str, Any]:
-    devices = [
+    levels = [
         {"level": float(level), "up_bytes_per_round": up, "down_bytes_per_round": up}
         for level in accuracy
     ]
-    return {"accuracy": accuracy, "devices": devices, "dense_bytes": 1_000_000}
+    return {"accuracy": accuracy, "levels": levels, "dense_bytes": 1_000_000}
 
 
 def test_levels_are_compared_with_dense_of_the_same_seed() -> None:

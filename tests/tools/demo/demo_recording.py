@@ -79,6 +79,7 @@ def _bytes(device: str, number: int) -> dict[str, int]:
     ideal, mask = IDEAL[device], 5_000 if number == 1 else 0
     return {
         "up": ideal + 200, "down": ideal + mask + 400, "up_mask": 0, "down_mask": mask,
+        "down_plan": 300 if number == 0 else 0,
         "ideal_up": ideal, "ideal_down": ideal,
     }  # fmt: skip
 

@@ -93,13 +93,26 @@ def test_a_device_is_summed_up_over_its_quiet_rounds() -> None:
     assert small["note"] == "shares the board with a camera program"
 
 
-def test_a_round_in_which_a_mask_travelled_is_not_quiet() -> None:
+@pytest.mark.parametrize("travelled", ["down_mask", "down_plan"])
+def test_a_round_in_which_more_than_values_travelled_is_not_quiet(travelled: str) -> None:
     events = recorded_events()
     closed = [event for event in events if event["event"] == "round_closed"]
-    closed[-1]["bytes"]["big"]["down_mask"] = 10  # a latecomer got its mask
+    closed[-1]["bytes"]["big"][travelled] = 10  # to a latecomer
     state = state_of(events)
-    assert len(quiet_rounds("big", state.rounds)) == 1
-    assert len(quiet_rounds("small", state.rounds)) == 2
+    assert len(quiet_rounds(state.rounds, "big", "0.2")) == 1
+    assert len(quiet_rounds(state.rounds, "small", "0.05")) == 2
+
+
+def test_bytes_count_for_the_level_that_was_trained() -> None:
+    events = recorded_events()
+    for event in events:
+        if event.get("device") == "big" and event["event"] == "task_sent" and event["round"] == 3:
+            event["level"] = 0.05  # its turn at a lower level
+    summary = summarise(state_of(events), facts())
+    big = next(one for one in summary["devices"] if one["id"] == "big")
+    assert big["level"] == 0.2
+    counts = {one["level"]: one["quiet_rounds"] for one in summary["levels"]}
+    assert counts == {0.2: 1, 0.1: 2, 0.05: 3}
 
 
 def test_a_run_without_quiet_rounds_is_summed_up_all_the_same() -> None:

@@ -1,0 +1,66 @@
+"""A file is the old one or the new one, whatever happens in between."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from fedsparse.durable import write_durably
+
+
+class PowerCut(BaseException):
+    """Nothing catches it, as nothing catches a power cut."""
+
+
+def test_a_file_is_written_with_its_folders_and_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b" / "file.bin"
+    write_durably(path, b"one")
+    assert path.read_bytes() == b"one"
+    write_durably(path, memoryview(b"longer than one"))
+    assert path.read_bytes() == b"longer than one"
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("at", ["fsync", "replace"])
+@pytest.mark.parametrize("fault", [OSError("disk full"), PowerCut()])
+def test_the_old_file_stands_until_the_new_one_is_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str, fault: BaseException
+) -> None:
+    path = tmp_path / "file.bin"
+    write_durably(path, b"old")
+
+    def fail(*_: object) -> None:
+        raise fault
+
+    with monkeypatch.context() as patch:
+        if at == "fsync":
+            patch.setattr(os, "fsync", fail)
+        else:
+            patch.setattr(Path, "replace", fail)
+        with pytest.raises(type(fault)):
+            write_durably(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_bytes_reach_the_disk_before_the_name_and_then_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+    fsync, replace = os.fsync, Path.replace
+
+    def spy_fsync(descriptor: int) -> None:
+        is_folder = Path(f"/proc/self/fd/{descriptor}").readlink() == tmp_path
+        order.append("folder" if is_folder else "file")
+        fsync(descriptor)
+
+    def spy_replace(self: Path, target: Path) -> Path:
+        order.append("name")
+        return replace(self, target)
+
+    monkeypatch.setattr(os, "fsync", spy_fsync)
+    monkeypatch.setattr(Path, "replace", spy_replace)
+    write_durably(tmp_path / "file.bin", b"data")
+    assert order == ["file", "name", "folder"]
