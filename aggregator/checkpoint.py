@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import struct
+import tokenize
 import zipfile
 import zlib
 from dataclasses import asdict, dataclass, field
@@ -28,8 +29,8 @@ CHECKPOINT: Final = "checkpoint.npz"
 ROUND: Final = "round.json"
 # What numpy, zipfile and json raise over damaged bytes.
 UNREADABLE: Final = (
-    OSError, ValueError, TypeError, KeyError, AttributeError, EOFError, RuntimeError, MemoryError,
-    struct.error, zlib.error, zipfile.BadZipFile,
+    OSError, ValueError, TypeError, KeyError, AttributeError, SyntaxError, EOFError, RuntimeError,
+    MemoryError, OverflowError, struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Final
 
@@ -36,7 +37,9 @@ class Evaluator:
         self._plan = plan
         self._samples = np.ascontiguousarray(samples, np.float32)
         self._labels = labels
-        self._session = open_session(to_parametric_onnx(plan).SerializeToString())
+        self._session = open_session(
+            to_parametric_onnx(plan).SerializeToString(), threads=os.cpu_count() or 1
+        )
 
     def evaluate(self, weights: Weights, mask: BoolArray | None = None) -> Evaluation:
         """Correct predictions and summed cross-entropy over the test set.

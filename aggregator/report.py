@@ -25,12 +25,11 @@ class RoundReport:
 
     Attributes:
         now: which round.
-        wall_s: from its offer to the end of its evaluation on the gateway.
+        wall_s: from its offer until the next one can go out.
         measured: of each update.
         cohort: how many devices had a task.
         mask_changed: whether the shared masks are other ones in the next round.
         loss: mean training loss.
-        accuracy: by level.
         traffic: bytes by device (aggregator/traffic.py).
     """
 
@@ -40,7 +39,6 @@ class RoundReport:
     cohort: int
     mask_changed: bool
     loss: float
-    accuracy: dict[float, float]
     traffic: dict[str, dict[str, int]]
 
     def fields(self) -> dict[str, Any]:
@@ -56,7 +54,6 @@ class RoundReport:
             "cohort": self.cohort,
             "mask_changed": self.mask_changed,
             "loss": round(self.loss, 5),
-            "accuracy": {f"{level:g}": round(a, 5) for level, a in self.accuracy.items()} or None,
             "bytes": self.traffic,
         }
 

@@ -15,7 +15,7 @@ from aggregator.events import EventLog
 from aggregator.job import JobConfig
 from aggregator.model import GlobalModel
 from aggregator.report import Measured, RoundReport, measured, ready_fields, update_fields
-from aggregator.scoring import Scoring
+from aggregator.scoring import Scoring, Unscored
 from aggregator.spool import Spool
 from aggregator.tasks import Addressee, make_task, plan_task
 from aggregator.traffic import Traffic
@@ -23,7 +23,7 @@ from aggregator.updates import Asked, Contribution, read_update
 from fedsparse.errors import LocalProtocolError, RemoteProtocolError
 from fedsparse.plan import Plan
 from fedsparse.rounds import server
-from fedsparse.rounds.server import Policy, ServerRounds
+from fedsparse.rounds.server import Phase, Policy, ServerRounds
 from fedsparse.transport.base import Connected, Disconnected
 from fedsparse.transport.channel import Channel, Delivered, Rejected
 from fedsparse.types import BoolArray
@@ -83,6 +83,10 @@ class Aggregator:
         self._traffic = Traffic(channel)
         self._asked: dict[str, Asked] = {}
         self._measured: list[Measured] = []
+        self._unscored: Unscored | None = None
+        if self._course.resumed:
+            before = self._course.round.round_id - 1
+            self._unscored = Unscored(round_id=before, state=self.model.state, reported={})
         self._opened_s = 0.0
         self._reopen_s = math.inf
         self.accuracy: dict[float, float] = {}
@@ -123,6 +127,7 @@ class Aggregator:
         self._open()
         while not self.done:
             self.step()
+        self._score()
 
     def step(self) -> None:
         """Wait for the next thing to happen, and deal with it."""
@@ -133,7 +138,11 @@ class Aggregator:
         wait_s = min(
             LONGEST_WAIT_S, self._machine.next_tick_s(now_s), max(0.0, self._reopen_s - now_s)
         )
+        if self._machine.phase is Phase.TRAINING:
+            self._score()  # devices have their tasks, and are busy for a while
         match self._channel.poll(wait_s):
+            case None:
+                self._score()
             case Delivered() as delivered:
                 self._on_message(delivered)
             case Rejected(device=device, reason=reason):
@@ -232,7 +241,7 @@ class Aggregator:
         return mask
 
     def _close(self, devices: tuple[str, ...]) -> None:
-        """Fold the round, keep the result, score it, and go on to the next."""
+        """Fold the round, keep the result, and go on to the next."""
         now = self._course.round
         folded = fold(
             self._plan,
@@ -243,8 +252,6 @@ class Aggregator:
         )
         cohort = len(self._course.open_round.cohort)
         changed = self._course.closed(folded)
-        scores = self._scoring.after_round(self.model.state, folded.scores)
-        self.accuracy = scores or self.accuracy
         report = RoundReport(
             now=now,
             wall_s=self._clock() - self._opened_s,
@@ -252,11 +259,24 @@ class Aggregator:
             cohort=cohort,
             mask_changed=changed,
             loss=folded.loss,
-            accuracy=scores,
             traffic=self._traffic.close(),
         )
         self._events.write("round_closed", **report.fields())
+        self._score()
+        self._unscored = Unscored(
+            round_id=now.round_id, state=self.model.state, reported=folded.scores
+        )
         self._open()
+
+    def _score(self) -> None:
+        """Score the model of the last round that was closed, if that is not done yet."""
+        unscored, self._unscored = self._unscored, None
+        if unscored is None:
+            return
+        scores = self._scoring.accuracy(unscored.state, unscored.reported)
+        self.accuracy = scores or self.accuracy
+        accuracy = {f"{level:g}": round(value, 5) for level, value in scores.items()}
+        self._events.write("round_scored", round=unscored.round_id, accuracy=accuracy)
 
     def _read_from_spool(self, device: str) -> tuple[Update, Contribution]:
         round_id = self._course.round.round_id

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from aggregator.accumulate import Score
 from aggregator.evaluate import Evaluator, load_test_set
@@ -14,6 +15,15 @@ from fedsparse.plan import Plan
 from fedsparse.types import BoolArray
 
 log = logging.getLogger("aggregator")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unscored:
+    """A model that is yet to be scored: the one that a round left, and what devices reported."""
+
+    round_id: int
+    state: ServerState
+    reported: Mapping[float, Score]
 
 
 class Scoring:
@@ -34,9 +44,7 @@ class Scoring:
         """Whether devices have to score the model."""
         return self._evaluator is None
 
-    def after_round(
-        self, state: ServerState, reported: Mapping[float, Score]
-    ) -> dict[float, float]:
+    def accuracy(self, state: ServerState, reported: Mapping[float, Score]) -> dict[float, float]:
         """Accuracy in [0, 1] by level; empty where nobody scored."""
         scores = reported
         if self._evaluator is not None:

@@ -1,14 +1,14 @@
 """Every error that fedsparse raises on purpose.
 
-    FedSparseError               caught at a process boundary, nowhere else
-    ├── ConfigError              a file of the user is invalid; names the file, the key and the way out
-    ├── DataError                samples are missing, of the wrong shape, or out of range
-    ├── PlanError                a model cannot be planned: an operator, a shape, a cycle
-    ├── EngineError              a training engine cannot run, or training diverged
-    ├── TransportError           the broker cannot be reached or refuses us
-    └── ProtocolError            a message broke the wire contract
-        ├── RemoteProtocolError  the peer broke it: drop, count, keep running
-        └── LocalProtocolError   we were about to break it: a bug here, fail loudly
+FedSparseError               caught at a process boundary, nowhere else
+├── ConfigError              a file of the user is invalid; names the file, the key and the way out
+├── DataError                samples are missing, of the wrong shape, or out of range
+├── PlanError                a model cannot be planned: an operator, a shape, a cycle
+├── EngineError              a training engine cannot run, or training diverged
+├── TransportError           the broker cannot be reached or refuses us
+└── ProtocolError            a message broke the wire contract
+    ├── RemoteProtocolError  the peer broke it: drop, count, keep running
+    └── LocalProtocolError   we were about to break it: a bug here, fail loudly
 """
 
 

@@ -1,4 +1,4 @@
-"""One way to run an ONNX model: one thread, no arena that keeps what it once took."""
+"""One way to run an ONNX model: few threads, no arena that keeps what it once took."""
 
 from __future__ import annotations
 
@@ -13,17 +13,19 @@ from fedsparse.types import Float32Array
 FATAL_ONLY: Final = 4  # the rest comes as exceptions
 
 
-def open_session(model: bytes | str) -> Any:  # noqa: ANN401 - onnxruntime has no types
+def open_session(model: bytes | str, threads: int = 1) -> Any:  # noqa: ANN401 - it has no types
     """An `onnxruntime.InferenceSession` on the CPU.
 
     Args:
         model: the serialised model, or the path of a file (which may have external data).
+        threads: they sleep while there is nothing to do.
 
     Raises:
         EngineError: onnxruntime refuses the model.
     """
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.enable_cpu_mem_arena = False
     options.log_severity_level = FATAL_ONLY
     try:

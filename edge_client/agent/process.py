@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -21,6 +22,9 @@ from fedsparse.durable import write_durably
 
 STDERR_TAIL_BYTES: Final = 4096
 TRAINER: Final = (sys.executable, "-m", "edge_client.trainer")
+# A BLAS of numpy's is never called: it need not set up threads. Arrays of 128 KiB and more go back
+# to the system as soon as they are freed: the peak of a task is then what it holds at one time.
+ENVIRONMENT: Final = {"OPENBLAS_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": "131072"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +63,7 @@ class TrainerProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=self._stderr,
+                env=os.environ | ENVIRONMENT,
             )
         except OSError:
             self._stderr.close()

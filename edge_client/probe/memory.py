@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-import psutil
-
 ROOT: Final = Path("/")
+KIB: Final = 1024
 UNLIMITED: Final = 2**60  # cgroup v1 writes "no limit" as a number near 2**63
 
 
@@ -31,12 +30,21 @@ class MemoryReading:
     basis: str = "measured"
 
 
-def system_memory() -> MemoryReading:
-    """Total and available memory as the kernel sees them."""
-    memory = psutil.virtual_memory()
-    return MemoryReading(
-        total_bytes=int(memory.total), available_bytes=int(memory.available), source="system"
-    )
+def system_memory(root: Path = ROOT) -> MemoryReading:
+    """Total and available memory as the kernel sees them (`/proc/meminfo`).
+
+    Raises:
+        OSError: the kernel does not tell.
+    """
+    figures = {}
+    for line in (root / "proc/meminfo").read_text(encoding="ascii").splitlines():
+        name, _, rest = line.partition(":")
+        figures[name] = rest.split()[0]
+    try:
+        total, available = (int(figures[name]) * KIB for name in ("MemTotal", "MemAvailable"))
+    except (KeyError, ValueError) as error:
+        raise OSError(f"/proc/meminfo: {error!r}") from error
+    return MemoryReading(total_bytes=total, available_bytes=available, source="system")
 
 
 def read_memory(

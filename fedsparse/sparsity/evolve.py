@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 
 from fedsparse.plan import Plan
 from fedsparse.sparsity.densities import apportion, layer_slices
 from fedsparse.sparsity.masks import counts_of, largest
-from fedsparse.types import BoolArray, Float32Array, IntArray
+from fedsparse.types import BoolArray, Float32Array
+
+DRAWS: Final = 16_384
 
 
 def drop_and_grow(
@@ -69,19 +73,30 @@ def _move_layer(
     rng: np.random.Generator,
 ) -> tuple[BoolArray, Float32Array]:
     """One layer's new mask and values: `remains` of the old weights, and `count` new ones."""
-    positions = np.flatnonzero(mask)
-    dense = np.zeros(mask.size, np.float32)
-    dense[positions[remains]] = value[remains]
-    moved = mask.copy()
-    moved[positions[~remains]] = False
-    if count:
-        fresh = np.flatnonzero(~mask)
-        moved[_sample(fresh, min(count, fresh.size), rng)] = True
-        if count > fresh.size:
-            moved[_sample(positions[~remains], count - fresh.size, rng)] = True
-    return moved, dense[moved]
+    stays = mask.copy()
+    stays[mask] = remains
+    moved = stays.copy()
+    room = mask.size - int(np.count_nonzero(mask))
+    moved |= _sample(~mask, min(count, room), rng)
+    moved |= _sample(mask & ~stays, max(0, count - room), rng)
+    new_value = np.zeros(np.count_nonzero(moved), np.float32)
+    new_value[stays[moved]] = value[remains]
+    return moved, new_value
 
 
-def _sample(positions: IntArray, count: int, rng: np.random.Generator) -> IntArray:
-    chosen: IntArray = positions[rng.choice(positions.size, count, replace=False, shuffle=False)]
+def _sample(free: BoolArray, count: int, rng: np.random.Generator) -> BoolArray:
+    """Mark `count` of the positions at which `free` is True, all sets of them equally likely.
+
+    A position that is drawn and not free, or drawn before, is drawn anew: a list of the free ones
+    would take more memory than anything else in a trainer's round.
+    """
+    left = free.copy()
+    while count > 0:
+        drawn = rng.integers(0, free.size, DRAWS, dtype=np.int32)
+        drawn = drawn[left[drawn]]
+        _, first = np.unique(drawn, return_index=True)
+        taken = drawn[np.sort(first)[:count]]
+        left[taken] = False
+        count -= taken.size
+    chosen: BoolArray = free & ~left
     return chosen

@@ -163,7 +163,7 @@ def shifted(mask: BoolArray) -> BoolArray:
 
 @pytest.mark.parametrize(
     ("change", "digest", "reason"),
-    [(one_more, True, "keeps 84 weights, its level 83"), (shifted, False, "digest it names")],
+    [(one_more, True, "keeps 500 weights, its level 499"), (shifted, False, "digest it names")],
 )
 def test_a_bad_evolved_mask_is_rejected(
     tmp_path: Path, change: Callable[[BoolArray], BoolArray], digest: bool, reason: str

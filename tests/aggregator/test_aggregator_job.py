@@ -138,14 +138,14 @@ def test_accuracy_on_the_gateway_is_that_of_every_level_through_its_mask(tmp_pat
 def logits(world: World, weights: Weights, mask: np.ndarray, x: np.ndarray) -> np.ndarray:
     """The small plan by hand, in float64."""
     prunable = np.where(mask, weights.prunable, 0).astype(np.float64)
-    w1, w2, w3 = np.split(prunable, [96, 96 + 256])
-    sizes = [16, 16, 16, 16, 16, 16, 4]
+    w1, w2, w3 = np.split(prunable, [6 * 32, 6 * 32 + 32 * 64])
+    sizes = [32, 64, 64, 64, 64, 64, 4]
     b1, b2, scale, shift, mean, var, b3 = np.split(
         weights.dense.astype(np.float64), np.cumsum(sizes)[:-1]
     )
-    hidden = np.maximum(x @ w1.reshape(16, 6).T + b1, 0) @ w2.reshape(16, 16).T + b2
+    hidden = np.maximum(x @ w1.reshape(32, 6).T + b1, 0) @ w2.reshape(64, 32).T + b2
     normed = (hidden - mean) / np.sqrt(var + 1e-5) * scale + shift
-    return np.asarray(np.maximum(normed, 0) @ w3.reshape(4, 16).T + b3)
+    return np.asarray(np.maximum(normed, 0) @ w3.reshape(4, 64).T + b3)
 
 
 @pytest.mark.parametrize("name", ["dense", "nst", "pdst", "spdst", "jmwst"])
@@ -228,6 +228,8 @@ def test_nst_devices_go_on_with_their_own_masks_and_are_not_sent_them(tmp_path: 
         assert parts == [["mask", "values"], ["values"], ["values"]]
         assert len({task.mask_digest for task in training}) == len(training)
         seen.add(training[-1].mask_digest)
+        updates = [device.make_update(*task_of(device, task.round_id))[0] for task in training]
+        assert any(update.parts[0].base for update in updates)  # a change is shorter than a mask
     assert len(seen) == len(world.devices)
 
 

@@ -132,9 +132,9 @@ class Fleet:
         """The end of the job."""
         return self.wait_for(lambda event: event["event"] == "job_done")
 
-    def closed_rounds(self) -> list[Event]:
-        """All `round_closed` events so far."""
-        return [event for event in self.events if event["event"] == "round_closed"]
+    def named(self, name: str) -> list[Event]:
+        """All events of a name so far."""
+        return [event for event in self.events if event["event"] == name]
 
     def result(self) -> dict[str, np.ndarray[Any, Any]]:
         """The arrays of the job's checkpoint but the description."""

@@ -112,9 +112,8 @@ def test_without_a_test_set_the_hold_outs_of_the_devices_judge_the_model(tmp_pat
         fleet.start()
         done = fleet.wait_until_done()
     assert done["evaluated_on"] == "devices"
-    last = fleet.closed_rounds()[-1]
-    assert last["stage"] == "evaluate"
-    assert done["accuracy"] == last["accuracy"]
+    assert fleet.named("round_closed")[-1]["stage"] == "evaluate"
+    assert done["accuracy"] == fleet.named("round_scored")[-1]["accuracy"]
     assert 0.2 < max(done["accuracy"].values()) <= 1.0
 
 

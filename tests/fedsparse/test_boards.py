@@ -110,7 +110,7 @@ def test_a_missing_profile_file_is_named(tmp_path: Path) -> None:
     [
         ("value = 256", "value = 4", "total_mib 4 is absurd"),
         ("value = 256", "value = -1", "value must be positive"),
-        ("value = 256", "value = nan", "value must be positive and finite"),
+        ("value = 256", "value = nan", "expected a finite number"),
         ("value = 2,", "value = 2.5,", "cores must be a whole number"),
         ("value = 2,", "value = 90000,", "cores 90000 is absurd"),
         ('"2026-01-31"', '"January"', "date must be YYYY-MM"),

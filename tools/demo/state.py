@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from statistics import median
 from typing import Any
@@ -131,6 +131,7 @@ class RunState:
         self.rejected = 0
         self.done = False
         self.final_accuracy: dict[str, float] = {}
+        self._unscored: RoundRecord | None = None
         self.evaluated_on = ""
         self.onnx: list[str] = []
         self.time_s = 0.0
@@ -146,6 +147,7 @@ class RunState:
             "device_failed": self._device_failed,
             "rejected": self._rejected,
             "round_closed": self._round_closed,
+            "round_scored": self._round_scored,
             "job_done": self._job_done,
         }
 
@@ -232,22 +234,27 @@ class RunState:
         traffic = {name: _traffic(figures) for name, figures in event["bytes"].items()}
         for name, one in traffic.items():
             self.device(name).traffic = one
-        self.rounds.append(
-            RoundRecord(
-                round_id=event["round"],
-                stage=event["stage"],
-                wall_s=event["wall_s"],
-                training_s=event["training_s"],
-                overhead_s=event["overhead_s"],
-                updates=event["updates"],
-                cohort=event["cohort"],
-                mask_changed=event["mask_changed"],
-                loss=event.get("loss"),
-                accuracy=_by_level(event.get("accuracy")),
-                traffic=traffic,
-                levels=dict(self._round_levels),
-            )
+        self._unscored = RoundRecord(
+            round_id=event["round"],
+            stage=event["stage"],
+            wall_s=event["wall_s"],
+            training_s=event["training_s"],
+            overhead_s=event["overhead_s"],
+            updates=event["updates"],
+            cohort=event["cohort"],
+            mask_changed=event["mask_changed"],
+            loss=event.get("loss"),
+            accuracy={},
+            traffic=traffic,
+            levels=dict(self._round_levels),
         )
+
+    def _round_scored(self, event: Event) -> None:
+        """The score of the round that was closed last; the next one is under way already."""
+        closed = self._unscored
+        if closed is not None and closed.round_id == event["round"]:
+            self.rounds.append(replace(closed, accuracy=_by_level(event["accuracy"])))
+            self._unscored = None
 
     def _job_done(self, event: Event) -> None:
         self.done = True

@@ -14,7 +14,7 @@ import pytest
 from agent_bench import LEVELS, VALUES, Bench
 
 from edge_client.config import DataConfig
-from fedsparse.wire.headers import encode_message
+from fedsparse.wire.headers import decode_message, encode_message, parts_of
 from fedsparse.wire.messages import Failure, Need, Ready, Stage, Update, Verdict
 
 DIGEST = hashlib.sha256(VALUES).hexdigest()
@@ -253,9 +253,11 @@ def test_a_plan_that_is_delivered_twice_is_not_mistaken_for_a_task(bench: Bench)
     bench.ready()
     bench.hear(Ready)
     bench.say(*bench.plan_task(bench.plan.to_json().encode()))
-    assert bench.runs == 1
     bench.say(*bench.task())
     bench.hear(Update)
+    assert bench.runs == 2
+    trained, _ = decode_message((bench.store.task / "task.frame").read_bytes())
+    assert [part.name for part in parts_of(trained)] == ["values"]
 
 
 def test_a_newer_round_ends_the_trainer(bench: Bench) -> None:

@@ -24,15 +24,17 @@ from fedsparse.wire.messages import Stage, Verdict
 DEVICES = ("a", "b", "c", "d")
 DEADLINE_S = 20.0
 
+KINDS = (
+    "all answer", "all answer", "all answer", "answer", "decline", "no plan", "online", "offline",
+    "update", "update", "twin", "other", "fail", "old update", "old fail", "wait", "restart",
+)  # fmt: skip
+# Times are binary fractions, so that sums of them are exact.
 events = st.tuples(
-    st.sampled_from(
-        ["online", "offline", "answer", "decline", "no plan", "update", "twin", "other", "fail",
-         "old update", "old fail", "wait", "restart"]
-    ),
+    st.sampled_from(KINDS),
     st.sampled_from(DEVICES),
     st.sampled_from(LEVELS),
-    st.floats(0.0, 8.0),
-)  # fmt: skip
+    st.integers(0, 16).map(lambda halves: halves / 2),
+)
 policies = st.builds(
     policy,
     min_devices=st.integers(1, 3),
@@ -119,12 +121,15 @@ class Caller:
             assert (round_id, device, name) in self.acknowledged
 
     def act(self, kind: str, device: str, level: float, wait_s: float) -> None:
-        self.now_s += wait_s if kind == "wait" else wait_s / 50
+        self.now_s += wait_s if kind == "wait" else wait_s / 64
         machine, now_s, mine = self.machine, self.now_s, f"{device}/{self.round_id}"
         if kind == "online":
             self.perform(machine.device_online(device, now_s))
         elif kind == "offline":
             self.perform(machine.device_offline(device, now_s))
+        elif kind == "all answer":
+            for one in DEVICES:
+                self.perform(machine.answered(one, ready(level, self.round_id), now_s))
         elif kind == "answer":
             self.perform(machine.answered(device, ready(level, self.round_id), now_s))
         elif kind == "decline":
@@ -153,7 +158,7 @@ class Caller:
 
 
 @pytest.mark.parametrize("stage", [Stage.SENSE, Stage.TRAIN])
-@given(chosen=policies, story=st.lists(events, max_size=60))
+@given(chosen=policies, story=st.lists(events, min_size=20, max_size=60))
 @settings(max_examples=120, deadline=None)
 def test_no_update_is_lost_or_counted_twice_and_every_round_ends(
     stage: Stage, chosen: Policy, story: list[tuple[str, str, float, float]]

@@ -51,10 +51,11 @@ def _round(number: int, stage: str) -> list[dict[str, Any]]:
             "event": "round_closed", "round": number, "stage": stage, "wall_s": 2.0 + number / 10,
             "training_s": 1.5, "overhead_s": 0.5 + number / 10, "updates": len(devices),
             "cohort": len(devices), "mask_changed": number == 1, "loss": 1.0 / (number + 1),
-            "accuracy": accuracy if stage == "train" else None,
             "bytes": {device: _bytes(device, number) for device in devices},
         }
     )  # fmt: skip
+    scored = accuracy if stage == "train" else {}
+    events.append({"event": "round_scored", "round": number, "accuracy": scored})
     return events
 
 

@@ -62,7 +62,7 @@ def test_a_client_comes_back_as_it_was(tmp_path: Path, memory_mib: float | None)
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 @given(
     text=st.text(st.characters(exclude_categories=["Cs"])),
-    number=st.floats(allow_nan=False),
+    number=st.floats(allow_nan=False, allow_infinity=False),
     count=st.integers(-(2**63), 2**63 - 1),
     flag=st.booleans(),
     texts=st.lists(st.text(st.characters(codec="ascii"))),
