@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 from aggregator.job import JobConfig
@@ -66,7 +67,7 @@ def make_task(
         mask_digest=digest,
         level=to.level,
         seconds_left=seconds_left,
-        seed=job.seed,
+        seed=_seed(job.seed, to.device),
         epochs=job.method.sense_epochs if sensing else training.epochs,
         batch_size=training.batch_size,
         learning_rate=learning_rate(
@@ -93,6 +94,12 @@ def plan_task(job: JobConfig, plan: Plan, now: Round) -> tuple[Task, bytes]:
         parts=(Part(name="plan", codec=PLAN_CODEC, size=len(text)),),
     )
     return task, text
+
+
+def _seed(seed: int, device: str) -> int:
+    """A seed of its own for each device: they are not to draw the same batches, nor grow alike."""
+    digest = hashlib.sha256(f"{seed}/{device}".encode()).digest()
+    return int.from_bytes(digest[:7], "little")
 
 
 def _mask_part(model: GlobalModel, digest: str, held: tuple[str, ...]) -> tuple[list[Part], bytes]:

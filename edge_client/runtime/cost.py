@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from edge_client.runtime.arena import lay_out
@@ -33,7 +34,7 @@ class Cost:
 
 
 def sparse_cost(plan: Plan, kept: Sequence[int], batch_size: int, momentum: bool = True) -> Cost:
-    """The cost of `SparseEngine` for a plan under a mask.
+    """The cost of `SparseEngine` for a plan under a mask; the last answers are remembered.
 
     Args:
         plan: the model.
@@ -44,6 +45,11 @@ def sparse_cost(plan: Plan, kept: Sequence[int], batch_size: int, momentum: bool
     Raises:
         EngineError: a count does not fit its tensor, or the engine cannot run the plan.
     """
+    return _sparse_cost(plan, tuple(kept), batch_size, momentum)
+
+
+@lru_cache(maxsize=32)
+def _sparse_cost(plan: Plan, kept: tuple[int, ...], batch_size: int, momentum: bool) -> Cost:
     program = lower(plan, kept, momentum=0.9 if momentum else 0.0)
     copies = 2 if momentum else 1
     parameters = FLOAT_BYTES * copies * (sum(kept) + plan.num_dense)
