@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import signal
 from pathlib import Path
-from types import FrameType
 from typing import Final
 
 from aggregator.events import EventLog
@@ -16,6 +14,7 @@ from fedsparse.config import load
 from fedsparse.durable import write_durably
 from fedsparse.errors import ConfigError, PlanError
 from fedsparse.plan import Plan
+from fedsparse.stopping import Stopped, stopped_by_signals
 from fedsparse.transport.channel import Channel
 from fedsparse.transport.mqtt import MqttTransport
 from fedsparse.wire.topics import Topics
@@ -25,10 +24,6 @@ log = logging.getLogger("aggregator")
 EXIT_DONE: Final = 0
 EXIT_STOPPED: Final = 3
 EVENTS: Final = "events.jsonl"
-
-
-class _Stop(Exception):
-    """SIGTERM or SIGINT has come."""
 
 
 def serve(path: Path) -> int:
@@ -48,15 +43,13 @@ def serve(path: Path) -> int:
         raise ConfigError(f"output {job.output}: cannot be created: {error}") from error
     transport = MqttTransport(job.broker, client_id=f"gateway/{job.site}")
     channel = Channel(transport, Topics(job.site), spool=job.output / "incoming")
-    signal.signal(signal.SIGTERM, _stop)
-    signal.signal(signal.SIGINT, _stop)
-    with EventLog(job.output / EVENTS) as events:
-        aggregator = Aggregator(job, plan, channel, events)
+    with stopped_by_signals(), EventLog(job.output / EVENTS) as events:
         try:
+            aggregator = Aggregator(job, plan, channel, events)
             channel.start()
             aggregator.run()
             _finish(job, plan, aggregator, events)
-        except _Stop:
+        except Stopped:
             log.info("stopping=yes; start the same job again, and it goes on")
             return EXIT_STOPPED
         finally:
@@ -88,8 +81,3 @@ def _load_plan(path: Path) -> Plan:
         ) from error
     except PlanError as error:
         raise ConfigError(f"plan {path}: {error}") from error
-
-
-def _stop(number: int, frame: FrameType | None) -> None:
-    signal.signal(number, signal.SIG_IGN)  # what follows is not to be interrupted again
-    raise _Stop

@@ -20,7 +20,7 @@ from aggregator.job import JobConfig
 from aggregator.model import GlobalModel
 from aggregator.models.weights import load_weights
 from aggregator.tasks import Round
-from fedsparse.errors import LocalProtocolError
+from fedsparse.errors import ConfigError, LocalProtocolError
 from fedsparse.methods.method import Method, make_method
 from fedsparse.methods.state import ServerState
 from fedsparse.plan import Plan
@@ -62,6 +62,7 @@ class Course:
             senses = self._make_method(job.method.levels).senses
             following = (0, Stage.SENSE) if senses else (1, Stage.TRAIN)
         else:
+            self._check_levels(checkpoint.state)
             self._adopt(checkpoint.state, checkpoint.own_masks)
             self.trained_levels = checkpoint.trained_levels
             following = (checkpoint.round_id, checkpoint.stage)
@@ -165,6 +166,16 @@ class Course:
         )
         save_round(self._job.output, current)
         return now, current
+
+    def _check_levels(self, state: ServerState) -> None:
+        """A job goes on at the levels that it began with (those that devices could hold)."""
+        begun, wanted = set(state.masks), set(self._job.method.levels)
+        if begun != {level for level in wanted if level <= max(begun)}:
+            raise ConfigError(
+                f"{self._job.output} holds this job at the levels "
+                f"{sorted(begun, reverse=True)}, job.toml says {list(self._job.method.levels)}: "
+                "put them back, or choose another `output`"
+            )
 
     def _adopt(self, state: ServerState, own_masks: dict[str, str]) -> None:
         method = self._make_method(tuple(sorted(state.masks, reverse=True)))

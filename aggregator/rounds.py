@@ -193,11 +193,15 @@ class Aggregator:
     # What the state machine asks for
 
     def _perform(self, effects: list[server.Effect]) -> None:
+        cohort_noted = False
         for effect in effects:
             match effect:
                 case server.Start(levels=levels):
                     self._course.start(levels)
                 case server.Assign(device=device, level=level):
+                    if not cohort_noted:
+                        self._course.assigned(dict(self._machine.cohort()))
+                    cohort_noted = True
                     self._assign(device, level)
                 case server.SendPlan(device=device):
                     task, text = plan_task(self._job, self._plan, self._course.round)
@@ -213,7 +217,6 @@ class Aggregator:
         if ready is None:
             raise LocalProtocolError(f"{device} has a task but gave no answer")
         self._asked[device] = self._ask(device, level)
-        self._course.assigned(dict(self._machine.cohort()))
         self._send_task(Addressee(device=device, level=level, held=ready.held))
 
     def _send_task(self, to: Addressee) -> None:

@@ -73,6 +73,10 @@ def read_update(plan: Plan, asked: Asked, update: Update, body: memoryview) -> C
         if "layers" not in parts:
             raise RemoteProtocolError("the update carries no layer densities")
         counts = decode_counts(parts["layers"][1], plan)
+        if sum(counts) != plan.kept(asked.level):
+            raise RemoteProtocolError(
+                f"the layers keep {sum(counts)} weights, the level {plan.kept(asked.level)}"
+            )
         return Contribution(mask=None, weights=None, counts=counts)
     mask = _mask(plan, asked, update, parts)
     if "values" not in parts or parts["values"][0].codec != F32:

@@ -33,6 +33,8 @@ class Store:
         try:
             for name in ("plans", "masks", "calibrations", "outbox", "task"):
                 (root / name).mkdir(parents=True, exist_ok=True)
+                for unfinished in (root / name).glob(".*"):  # of a process that was killed
+                    unfinished.unlink()
         except OSError as error:
             raise ConfigError(f"store {root}: cannot be created: {error}") from error
         if not os.access(root, os.W_OK):

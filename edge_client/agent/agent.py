@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import time
 from collections.abc import Sequence
 from typing import Final
 
@@ -39,6 +40,7 @@ log = logging.getLogger("edge-client")
 CALIBRATION_LIMIT_S: Final = 120.0
 BUSY_POLL_S: Final = 0.02
 IDLE_POLL_S: Final = 5.0
+RECEIPT_S: Final = 20.0  # so long without a receipt, an update is sent again
 
 
 class Agent:
@@ -70,6 +72,7 @@ class Agent:
         self._calibrating = False
         self._answer: Ready | None = None
         self._task: Task | None = None
+        self._upload_again_s = 0.0
 
     def step(self) -> None:
         """Wait for the next thing to happen, and deal with it."""
@@ -83,6 +86,8 @@ class Agent:
             case Delivered(message=message, body=body):
                 self._on_message(message, body)
         self._watch_trainer()
+        if self._rounds.phase is Phase.UPLOADING and time.monotonic() >= self._upload_again_s:
+            self._upload()  # a broker may acknowledge an update and lose it
 
     def close(self) -> None:
         """End the trainer, and say goodbye."""
@@ -283,6 +288,7 @@ class Agent:
             self._trainer = None
 
     def _upload(self) -> None:
+        self._upload_again_s = time.monotonic() + RECEIPT_S
         waiting = self._outbox()
         if waiting is None:
             log.error("outbox=lost; the device takes part again in the next round")

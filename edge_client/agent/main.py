@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import logging
-import signal
 import time
 import uuid
 from pathlib import Path
-from types import FrameType
 from typing import Final
 
 from edge_client.agent.agent import Agent
@@ -18,6 +16,7 @@ from edge_client.store import Store
 from fedsparse import __version__
 from fedsparse.config import load
 from fedsparse.errors import TransportError
+from fedsparse.stopping import Stopped, stopped_by_signals
 from fedsparse.transport.channel import Channel, status_will
 from fedsparse.transport.mqtt import MqttTransport
 from fedsparse.wire.messages import Status
@@ -27,10 +26,6 @@ log = logging.getLogger("edge-client")
 
 FIRST_PAUSE_S: Final = 1.0
 LONGEST_PAUSE_S: Final = 60.0
-
-
-class _Stop(Exception):
-    """SIGTERM or SIGINT has come."""
 
 
 def run(path: Path) -> int:
@@ -63,19 +58,27 @@ def run(path: Path) -> int:
         spool=store.root / "incoming",
         status=status,
     )
-    agent = Agent(config, store, host, channel)
-    signal.signal(signal.SIGTERM, _stop)
-    signal.signal(signal.SIGINT, _stop)
-    log.info("device=%s site=%s board=%r version=%s", *_who(config), host.board, __version__)
-    try:
-        _connect(channel, f"{config.broker.host}:{config.broker.port}")
-        while True:
-            agent.step()
-    except _Stop:
-        log.info("stopping=yes")
-    finally:
-        agent.close()
+    log.info(
+        "device=%s site=%s board=%r version=%s", config.device, config.site, host.board, __version__
+    )
+    with stopped_by_signals():
+        agent = Agent(config, store, host, channel)
+        try:
+            _connect(channel, f"{config.broker.host}:{config.broker.port}")
+            _work(agent)
+        except Stopped:
+            log.info("stopping=yes")
+        finally:
+            agent.close()
     return 0
+
+
+def _work(agent: Agent) -> None:
+    while True:
+        try:
+            agent.step()
+        except TransportError as error:  # too much waits for a broker that is away
+            log.warning("not_sent=%r", str(error))
 
 
 def _connect(channel: Channel, address: str) -> None:
@@ -90,12 +93,3 @@ def _connect(channel: Channel, address: str) -> None:
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
         else:
             return
-
-
-def _who(config: ClientConfig) -> tuple[str, str]:
-    return config.device, config.site
-
-
-def _stop(number: int, frame: FrameType | None) -> None:
-    signal.signal(number, signal.SIG_IGN)  # what follows is not to be interrupted again
-    raise _Stop

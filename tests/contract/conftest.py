@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 from harness import Harness, MemoryHarness, ProcessHarness
 
-from tools.broker import Name, find_mosquitto
+from tools.broker import Name
 
 
-def _process(name: Name, folder: Path) -> ProcessHarness:
-    if name == "mosquitto" and find_mosquitto() is None:
-        pytest.skip("mosquitto is not installed: sudo apt install mosquitto")
+def _process(name: Name, folder: Path, request: pytest.FixtureRequest) -> ProcessHarness:
+    if name == "mosquitto":
+        request.getfixturevalue("mosquitto")
     return ProcessHarness(name, folder)
 
 
@@ -23,7 +23,7 @@ def harness(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Harness]
     if name.startswith("memory"):
         made = MemoryHarness(sessions=name == "memory")
     else:
-        made = _process(name, tmp_path / "broker")
+        made = _process(name, tmp_path / "broker", request)
     yield made
     made.close()
 
@@ -31,6 +31,6 @@ def harness(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Harness]
 @pytest.fixture(params=["mosquitto", "amqtt"])
 def process_harness(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ProcessHarness]:
     """The brokers that are processes."""
-    made = _process(request.param, tmp_path / "broker")
+    made = _process(request.param, tmp_path / "broker", request)
     yield made
     made.close()

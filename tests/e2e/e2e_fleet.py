@@ -42,7 +42,12 @@ class Fleet:
     """Processes that run one job on the digits; everything is ended on exit."""
 
     def __init__(
-        self, folder: Path, job: JobConfig = JOB, *, broker: Name = "mosquitto", test_set: bool = True
+        self,
+        folder: Path,
+        job: JobConfig = JOB,
+        *,
+        broker: Name = "mosquitto",
+        test_set: bool = True,
     ) -> None:
         self.folder = folder
         prepared = prepare("digits", folder / "data", devices=3, seed=0, alpha=1.0)

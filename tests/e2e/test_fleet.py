@@ -16,7 +16,7 @@ from aggregator.job import CohortConfig
 from aggregator.models.session import open_session
 from fedsparse.plan import Plan
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("mosquitto")]
 
 
 @pytest.fixture(scope="module")

@@ -409,3 +409,15 @@ def test_a_hold_out_of_nothing_trains_on_everything(tmp_path: Path) -> None:
     bench.ready()
     assert bench.hear(Ready)[0].num_examples == 20
     bench.agent.close()
+
+
+def test_an_update_without_a_receipt_is_sent_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge_client.agent.agent.RECEIPT_S", 0.0)
+    bench.ready()
+    bench.hear(Ready)
+    bench.say(*bench.task())
+    _, first = bench.hear(Update)
+    _, again = bench.hear(Update)
+    assert first == again == VALUES

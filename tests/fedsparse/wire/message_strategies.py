@@ -40,7 +40,7 @@ evaluations = st.integers(0, 1000).flatmap(
         Evaluation,
         correct=st.integers(0, count),
         count=st.just(count),
-        loss_sum=st.floats(-1e9, 1e9),
+        loss_sum=st.floats(0, 1e9),
     )
 )
 

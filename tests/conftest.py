@@ -1,0 +1,26 @@
+"""What all tests share."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import settings
+
+from tools.broker import find_mosquitto
+
+# A loaded machine is no reason to fail; what must not be slow is measured by the benchmarks.
+settings.register_profile("fedsparse", deadline=None)
+settings.load_profile("fedsparse")
+
+
+@pytest.fixture(scope="session")
+def mosquitto() -> str:
+    """The broker; without it a test is left out, but where tools are required (in CI) it fails."""
+    program = find_mosquitto()
+    if program is None:
+        reason = "mosquitto is not installed: sudo apt-get install mosquitto"
+        if os.environ.get("FEDSPARSE_REQUIRE_TOOLS"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return program
