@@ -58,10 +58,18 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenRound:
-    """The round that is open: its number, how often it was offered, and who takes part."""
+    """The round that is open.
+
+    Attributes:
+        round_id: its number.
+        attempt: how often it was offered before.
+        repeats: how often it ended without an update before; each time with other random draws.
+        cohort: who takes part, and at which level.
+    """
 
     round_id: int
     attempt: int
+    repeats: int = 0
     cohort: dict[str, float] = field(default_factory=dict)
 
 

@@ -138,7 +138,7 @@ class Course:
 
     def repeat(self) -> None:
         """Nobody delivered: the same round is to be offered again, to whoever is there."""
-        self.open_round = replace(self.open_round, cohort={})
+        self.open_round = replace(self.open_round, cohort={}, repeats=self.open_round.repeats + 1)
         save_round(self._job.output, self.open_round)
         self.round, self.open_round = self._next_offer(self.round.round_id, self.round.stage)
 
@@ -160,6 +160,7 @@ class Course:
         now = Round(
             round_id=round_id,
             attempt=current.attempt,
+            repeats=current.repeats,
             stage=stage,
             index=min(max(0, round_id - 1), self._job.rounds - 1),
             evaluate=self._evaluate_on_devices and stage in (Stage.TRAIN, Stage.EVALUATE),

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
 from aggregator.accumulate import Folded
 from fedsparse.durable import write_durably
+from fedsparse.errors import RemoteProtocolError
 from fedsparse.methods.method import Method
 from fedsparse.methods.state import ServerState
 from fedsparse.plan import Plan
 from fedsparse.sparsity.masks import counts_of
-from fedsparse.sparsity.packing import encode_values, mask_digest
-from fedsparse.types import BoolArray, ByteArray, Weights
+from fedsparse.sparsity.packing import encode_values, mask_digest, pack, unpack
+from fedsparse.types import BoolArray, Weights
 from fedsparse.wire.messages import Stage
 
-SHELF: int = 32  # masks kept as bases of deltas: a few epochs of all levels
+SHELF: Final = 32  # masks kept as bases of deltas: a few epochs of all levels
 
 
 class GlobalModel:
@@ -42,7 +44,7 @@ class GlobalModel:
         self.method = method
         self._folder = folder
         self._own_masks = dict(own_masks)
-        self._shelf: dict[str, ByteArray] = {}  # digest -> packed bits
+        self._shelf: dict[str, bytes] = {}  # digest -> packed bits
         self._values: dict[str, bytes] = {}  # digest -> encoded values under that mask
         self._replace(state)
 
@@ -82,8 +84,7 @@ class GlobalModel:
         bits = self._shelf.get(digest)
         if bits is None:
             return self._load_own(digest)
-        unpacked = np.unpackbits(bits, count=self.plan.num_prunable, bitorder="little")
-        return unpacked.view(np.bool_)
+        return unpack(bits, self.plan.num_prunable)
 
     def values_under(self, digest: str) -> bytes:
         """The model's values under a known mask, encoded; for a shared one that is done once."""
@@ -125,28 +126,23 @@ class GlobalModel:
     def _put_on_shelf(self, mask: BoolArray) -> str:
         digest = mask_digest(self.plan.digest, mask)
         self._shelf.pop(digest, None)  # the newest stand last
-        self._shelf[digest] = np.packbits(mask, bitorder="little")
-        for old in self._surplus():
+        self._shelf[digest] = pack(mask)
+        for old in list(self._shelf)[: max(0, len(self._shelf) - SHELF)]:
             del self._shelf[old]
         return digest
-
-    def _surplus(self) -> Iterable[str]:
-        return list(self._shelf)[: max(0, len(self._shelf) - SHELF)]
 
     def _load_own(self, digest: str) -> BoolArray | None:
         """A device's own mask; None where it is not here, or damaged."""
         path = self._folder / f"{digest}.bits"
         if not digest or not path.exists():
             return None
-        bits = np.fromfile(path, np.uint8)
-        if bits.size != (self.plan.num_prunable + 7) // 8:
+        try:
+            mask = unpack(path.read_bytes(), self.plan.num_prunable)
+        except RemoteProtocolError:
             return None
-        unpacked = np.unpackbits(bits, count=self.plan.num_prunable, bitorder="little")
-        mask = unpacked.view(np.bool_)
         return mask if mask_digest(self.plan.digest, mask) == digest else None
 
     def _save_own(self, mask: BoolArray) -> str:
         digest = mask_digest(self.plan.digest, mask)
-        bits = np.packbits(mask, bitorder="little")
-        write_durably(self._folder / f"{digest}.bits", bits.tobytes())
+        write_durably(self._folder / f"{digest}.bits", pack(mask))
         return digest

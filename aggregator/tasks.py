@@ -21,12 +21,14 @@ class Round:
 
     Attributes:
         round_id, attempt, stage: as offered.
+        repeats: how often it ended without an update before.
         index: the training round, counted from 0 as the methods do.
         evaluate: whether devices score the model on their hold-outs.
     """
 
     round_id: int
     attempt: int
+    repeats: int
     stage: Stage
     index: int
     evaluate: bool
@@ -67,7 +69,7 @@ def make_task(
         mask_digest=digest,
         level=to.level,
         seconds_left=seconds_left,
-        seed=_seed(job.seed, to.device),
+        seed=_seed(job.seed, to.device, now.repeats),
         epochs=job.method.sense_epochs if sensing else training.epochs,
         batch_size=training.batch_size,
         learning_rate=learning_rate(
@@ -96,9 +98,12 @@ def plan_task(job: JobConfig, plan: Plan, now: Round) -> tuple[Task, bytes]:
     return task, text
 
 
-def _seed(seed: int, device: str) -> int:
-    """A seed of its own for each device: they are not to draw the same batches, nor grow alike."""
-    digest = hashlib.sha256(f"{seed}/{device}".encode()).digest()
+def _seed(seed: int, device: str, repeats: int) -> int:
+    """A seed of its own for each device: they are not to draw the same batches, nor grow alike.
+
+    A round that nobody finished is tried with other draws: training may have diverged by them.
+    """
+    digest = hashlib.sha256(f"{seed}/{device}/{repeats}".encode()).digest()
     return int.from_bytes(digest[:7], "little")
 
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import numpy as np
-
 from fedsparse.durable import write_durably
 from fedsparse.errors import FedSparseError, RemoteProtocolError
 from fedsparse.plan import Plan
-from fedsparse.sparsity.packing import decode_mask, mask_digest
+from fedsparse.sparsity.packing import decode_mask, mask_digest, pack, unpack
 from fedsparse.types import BoolArray
 from fedsparse.wire.messages import Part
 
@@ -45,18 +43,17 @@ def load_mask(plan: Plan, folder: Path, digest: str) -> BoolArray:
     """A mask from disk; a damaged file is removed and counts as missing."""
     path = folder / f"{digest}.bits"
     try:
-        bits = np.fromfile(path, np.uint8)
+        mask = unpack(path.read_bytes(), plan.num_prunable)
     except OSError as error:
         raise MaskMissingError(f"mask {digest[:12]} is not here") from error
-    if bits.size == (plan.num_prunable + 7) // 8:
-        unpacked = np.unpackbits(bits, count=plan.num_prunable, bitorder="little")
-        mask = unpacked.view(np.bool_)
-        if mask_digest(plan.digest, mask) == digest:
-            return mask
+    except RemoteProtocolError:
+        mask = None
+    if mask is not None and mask_digest(plan.digest, mask) == digest:
+        return mask
     path.unlink(missing_ok=True)
     raise MaskMissingError(f"mask {digest[:12]} was damaged on disk")
 
 
 def save_mask(folder: Path, digest: str, mask: BoolArray) -> None:
     """Keep a mask."""
-    write_durably(folder / f"{digest}.bits", np.packbits(mask, bitorder="little").tobytes())
+    write_durably(folder / f"{digest}.bits", pack(mask))

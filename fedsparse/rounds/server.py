@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
@@ -321,21 +322,26 @@ class ServerRounds:
         seed = f"{self._policy.seed}/{current.round_id}/{self._abandoned}"
         draw = random.Random(seed)  # noqa: S311 (a draw)
         chosen = draw.sample(candidates, min(wanted, len(candidates)))
-        return {
-            device: self._level(current, turn, ready[device])
-            for turn, device in enumerate(sorted(chosen))
-        }
+        return self._spread(current, {device: ready[device] for device in sorted(chosen)})
 
-    def _level(self, current: _Round, turn: int, largest: float) -> float:
-        """The level of a device's task: in training rounds each level that it can hold in turn.
+    def _spread(self, current: _Round, largest: dict[str, float]) -> dict[str, float]:
+        """The level of each task, given the largest that each device of the cohort can hold.
 
-        A level that few devices hold would else see only their data. Source: FjORD (Horvath et
-        al., NeurIPS 2021), where clients draw widths up to their own in every step.
+        In training rounds a device takes in turn each level that it can hold: a level that few
+        devices hold would else see only their data. Source: FjORD (Horvath et al., NeurIPS 2021),
+        where clients draw widths up to their own in every step. Where devices score the model,
+        the first of each level scores that level, and further ones those below it.
         """
-        if current.stage is not Stage.TRAIN or not self._policy.rotate_levels:
+        if current.stage is Stage.SENSE or not self._policy.rotate_levels:
             return largest
-        within = [level for level in current.levels if level <= largest]
-        return within[(current.round_id + turn) % len(within)]
+        levels, seen = {}, Counter[float]()
+        for turn, (device, own) in enumerate(largest.items()):
+            within = [level for level in current.levels if level <= own]
+            scoring = current.stage is Stage.EVALUATE
+            position = seen[own] if scoring else current.round_id + turn
+            levels[device] = within[position % len(within)]
+            seen[own] += 1
+        return levels
 
     def _reassign(self, current: _Round, device: str, ready: Ready) -> list[Effect]:
         """A device of the cohort that answers again has lost its task."""

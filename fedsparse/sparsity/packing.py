@@ -46,12 +46,12 @@ def mask_digest(plan_digest: str, mask: BoolArray) -> str:
 
     The plan digest enters as its 32 bytes; position 0 is the lowest bit of the first byte.
     """
-    return hashlib.sha256(bytes.fromhex(plan_digest) + _packed(mask)).hexdigest()
+    return hashlib.sha256(bytes.fromhex(plan_digest) + pack(mask)).hexdigest()
 
 
 def encode_mask(mask: BoolArray, base: BoolArray | None = None) -> EncodedMask:
     """Write a mask in the shortest way: packed or rice-coded, absolute or as a change of `base`."""
-    best = EncodedMask(codec=BITS, data=_packed(mask), base=False)
+    best = EncodedMask(codec=BITS, data=pack(mask), base=False)
     for bits, is_change in ((mask, False), *(() if base is None else ((mask ^ base, True),))):
         if np.count_nonzero(bits) > DENSEST_RICE * bits.size:
             continue
@@ -72,7 +72,7 @@ def decode_mask(
     if base is not None and base.size != size:
         raise RemoteProtocolError(f"a change of a mask of {base.size} for a mask of {size}")
     if codec == BITS:
-        bits = _unpacked(data, size)
+        bits = unpack(data, size)
     elif codec == RICE:
         bits = rice.decode(data, size)
     else:
@@ -131,15 +131,20 @@ def decode_counts(data: bytes | memoryview, plan: Plan) -> tuple[int, ...]:
     return counts
 
 
-def _packed(mask: BoolArray) -> bytes:
+def pack(mask: BoolArray) -> bytes:
+    """A mask as bits: position 0 is the lowest bit of the first byte."""
     return np.packbits(mask, bitorder="little").tobytes()
 
 
-def _unpacked(data: bytes | memoryview, size: int) -> BoolArray:
+def unpack(data: bytes | memoryview, size: int) -> BoolArray:
+    """The mask `(size,)` in packed bits.
+
+    Raises:
+        RemoteProtocolError: it is not as long, or bits are set beyond its end.
+    """
     if len(data) != (size + 7) // 8:
         raise RemoteProtocolError(f"mask: {len(data)} bytes of bits for {size} positions")
     if size % 8 and data[-1] >> (size % 8):
         raise RemoteProtocolError(f"mask: bits are set beyond position {size - 1}")
-    return np.unpackbits(np.frombuffer(data, np.uint8), count=size, bitorder="little").view(
-        np.bool_
-    )
+    bits = np.unpackbits(np.frombuffer(data, np.uint8), count=size, bitorder="little")
+    return bits.view(np.bool_)

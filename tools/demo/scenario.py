@@ -52,7 +52,7 @@ class Recipe:
         return replace(self.training, learning_rate=rate, learning_rate_end=rate / 10)
 
 
-def _sgd(epochs: int, learning_rate: float = 0.1) -> TrainingConfig:
+def _sgd(epochs: int, learning_rate: float = 0.05) -> TrainingConfig:
     return TrainingConfig(
         epochs=epochs,
         batch_size=32,
@@ -63,8 +63,10 @@ def _sgd(epochs: int, learning_rate: float = 0.1) -> TrainingConfig:
 
 
 RECIPES: Final = {
-    "watch": Recipe(rounds=20, deadline_s=7.2, training=_sgd(epochs=3), dense_rate=0.02),
-    "digits": Recipe(rounds=15, deadline_s=5.0, training=_sgd(epochs=8), dense_rate=0.05),
+    "watch": Recipe(
+        rounds=20, deadline_s=7.2, training=_sgd(epochs=3, learning_rate=0.03), dense_rate=0.02
+    ),
+    "digits": Recipe(rounds=15, deadline_s=4.6, training=_sgd(epochs=8), dense_rate=0.05),
     "mnist": Recipe(rounds=20, deadline_s=60.0, training=_sgd(epochs=1), dense_rate=0.05),
     "cifar10": Recipe(rounds=40, deadline_s=600.0, training=_sgd(epochs=1), dense_rate=0.05),
 }

@@ -227,8 +227,12 @@ def test_levels_rotate_through_all_that_a_device_can_hold() -> None:
     assert all(one["a"] != one["b"] for one in rounds)  # not all devices at one level at once
 
 
-def test_levels_do_not_rotate_where_the_model_is_scored() -> None:
-    assert rotated(Stage.EVALUATE, 1) == {"a": 0.2, "b": 0.2, "c": 0.1, "d": 0.05}
+def test_every_level_is_scored_where_devices_score_the_model() -> None:
+    assert set(rotated(Stage.EVALUATE, 1).values()) == {0.2, 0.1, 0.05}
+
+
+def test_levels_do_not_rotate_in_stage_1() -> None:
+    assert set(rotated(Stage.SENSE, 0).values()) == {0.2}
 
 
 def test_a_device_that_answers_again_keeps_its_turn() -> None:
