@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +27,7 @@ log = logging.getLogger("aggregator")
 EXIT_DONE: Final = 0
 EXIT_STOPPED: Final = 3
 EVENTS: Final = "events.jsonl"
+LOCK: Final = ".lock"
 
 
 def serve(path: Path) -> int:
@@ -41,6 +45,17 @@ def serve(path: Path) -> int:
         job.output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"output {job.output}: cannot be created: {error}") from error
+    with _alone(job.output):
+        try:
+            return _run(job, plan)
+        except OSError as error:
+            raise ConfigError(
+                f"output {job.output}: {error}; make room or mend the disk, then start the job "
+                "again: it goes on where it was"
+            ) from error
+
+
+def _run(job: JobConfig, plan: Plan) -> int:
     transport = MqttTransport(job.broker, client_id=f"gateway/{job.site}")
     channel = Channel(transport, Topics(job.site), spool=job.output / "incoming")
     with stopped_by_signals(), EventLog(job.output / EVENTS) as events:
@@ -55,6 +70,17 @@ def serve(path: Path) -> int:
         finally:
             channel.close()
     return EXIT_DONE
+
+
+@contextmanager
+def _alone(output: Path) -> Iterator[None]:
+    """Let no second aggregator work in this folder; the lock goes with the process."""
+    with (output / LOCK).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise ConfigError(f"another aggregator works in {output}: stop it first") from error
+        yield
 
 
 def _finish(job: JobConfig, plan: Plan, aggregator: Aggregator, events: EventLog) -> None:

@@ -68,6 +68,8 @@ class Course:
             following = (checkpoint.round_id, checkpoint.stage)
             log.info("resumed=yes round=%d stage=%s", following[0], following[1].value)
         self.round, self.open_round = self._next_offer(*following)
+        if self.done:
+            log.info("job=done already; another `output` in job.toml begins a new one")
 
     @property
     def model(self) -> GlobalModel:

@@ -87,7 +87,7 @@ class Aggregator:
         if self._course.resumed:
             before = self._course.round.round_id - 1
             self._unscored = Unscored(round_id=before, state=self.model.state, reported={})
-        self._opened_s = 0.0
+        self._opened_s = self._tell_s = 0.0
         self._reopen_s = math.inf
         self.accuracy: dict[float, float] = {}
 
@@ -153,10 +153,31 @@ class Aggregator:
                 log.info("broker=connected")
                 self._announce()  # a broker that was killed has forgotten what it retained
         self._perform(self._machine.tick(self._clock()))
+        self._tell_of_waiting()
+
+    def _tell_of_waiting(self) -> None:
+        """A round that does not start says so from time to time, and whom it lacks."""
+        now_s = self._clock()
+        if self._machine.phase is not Phase.GATHERING or now_s < self._tell_s:
+            return
+        self._tell_s = now_s + max(LONGEST_PAUSE_S, self._job.cohort.gather_s)
+        reasons = []
+        for device in sorted(self._machine.online):
+            answer = self._machine.answer(device)
+            if answer is None or answer.level is None:
+                reasons.append(f"{device}: {answer.reason if answer else 'no answer yet'}")
+        log.warning(
+            "round=%d waiting_for=%d ready devices, online=%d not_ready=%r",
+            self._course.round.round_id,
+            self._job.cohort.min_devices,
+            len(self._machine.online),
+            "; ".join(reasons[:8]),
+        )
 
     def _open(self) -> None:
         """Offer the present round to all devices."""
         self._opened_s = self._clock()
+        self._tell_s = self._opened_s + self._job.cohort.gather_s
         self._asked, self._measured = {}, []
         now = self._course.round
         self._spool.clear(but=now.round_id)
@@ -229,12 +250,14 @@ class Aggregator:
     def _ask(self, device: str, level: float) -> Asked:
         stage = self._course.round.stage
         digest = self.model.mask_for(device, level, stage)
+        answer = self._machine.answer(device)
         return Asked(
             stage=stage,
             level=level,
             mask_digest=digest,
             mask=lambda: self._known_mask(digest),
             evolves=self._course.evolves,
+            num_examples=answer.num_examples if answer is not None else None,
         )
 
     def _known_mask(self, digest: str) -> BoolArray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
@@ -21,6 +22,8 @@ from fedsparse.types import BoolArray, Weights
 from fedsparse.wire.headers import split_parts
 from fedsparse.wire.messages import Part, Stage, Update
 
+LARGEST_VALUE: Final = 1e6  # no weight of a network that works is near it
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
@@ -31,6 +34,7 @@ class Asked:
         mask_digest: of the mask that it was given.
         mask: yields that mask `(num_prunable,)`.
         evolves: whether the device was to change it.
+        num_examples: how many it said that it would train on; None where that was forgotten.
     """
 
     stage: Stage
@@ -38,6 +42,7 @@ class Asked:
     mask_digest: str
     mask: Callable[[], BoolArray]
     evolves: bool
+    num_examples: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +70,10 @@ def read_update(plan: Plan, asked: Asked, update: Update, body: memoryview) -> C
         raise RemoteProtocolError(f"the update is for {update.stage.value}: {asked.stage.value}")
     if update.level != asked.level:
         raise RemoteProtocolError(f"the update is at level {update.level}, not {asked.level}")
+    if asked.num_examples is not None and update.num_examples > asked.num_examples:
+        raise RemoteProtocolError(
+            f"{update.num_examples} examples, though the device has {asked.num_examples}"
+        )
     parts = split_parts(update.parts, body)
     if asked.stage is Stage.EVALUATE:
         # A device that holds nothing out has no evaluation to send, and none is missed.
@@ -82,6 +91,9 @@ def read_update(plan: Plan, asked: Asked, update: Update, body: memoryview) -> C
     if "values" not in parts or parts["values"][0].codec != F32:
         raise RemoteProtocolError(f"the update carries no values as '{F32}'")
     weights = decode_values(parts["values"][1], int(np.count_nonzero(mask)), plan.num_dense)
+    for values in (weights.prunable, weights.dense):
+        if values.size and float(np.abs(values).max()) > LARGEST_VALUE:
+            raise RemoteProtocolError(f"a value beyond {LARGEST_VALUE:g}: training has diverged")
     return Contribution(mask=mask, weights=weights, counts=counts_of(plan, mask))
 
 

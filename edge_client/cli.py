@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     try:
         return run(options.config)
-    except FedSparseError as error:
+    except (FedSparseError, OSError) as error:
         sys.stderr.write(f"edge-client: {error}\n")
         return EXIT_ERROR
 

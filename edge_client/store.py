@@ -4,7 +4,8 @@ plans/<digest>.json          the models it has seen
 masks/<digest>.bits          packed mask bits in plan order
 calibrations/<key>.json      measured speed of the training kernels
 outbox/update.frame          an update that has no receipt yet
-task/                        the task at hand: frame, request, result
+task/                        the task at hand: frame, request, what its trainer said
+incoming/                    chunks of what is being received
 """
 
 from __future__ import annotations

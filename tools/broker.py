@@ -92,6 +92,8 @@ def start_broker(
     mosquitto = None if prefer == "amqtt" else find_mosquitto()
     if prefer == "mosquitto" and mosquitto is None:
         raise ConfigError("mosquitto is not installed: sudo apt install mosquitto")
+    if not 0 <= port < 65536:
+        raise ConfigError(f"port {port}: it must be 0 to 65535; 0 takes a free one")
     if login is None and not _is_loopback(host):
         raise ConfigError(f"a broker on {host} without a password is open to everyone: set one")
     if login is not None and mosquitto is None:

@@ -73,6 +73,7 @@ class Agent:
         self._answer: Ready | None = None
         self._task: Task | None = None
         self._upload_again_s = 0.0
+        self._bad_data: tuple[int, str] | None = None  # when the file was written, what is wrong
 
     def step(self) -> None:
         """Wait for the next thing to happen, and deal with it."""
@@ -147,7 +148,12 @@ class Agent:
         if self._outbox_is_for(offer):
             self._perform(self._rounds.in_outbox())
             return
-        choice = self._chooser.choose(offer)
+        if self._bad_data is not None and self._bad_data[0] == self._data_changed_ns():
+            choice: Ready | PlanMissing | CalibrationMissing = self._chooser.decline(
+                offer, self._bad_data[1]
+            )
+        else:
+            choice = self._chooser.choose(offer)
         if isinstance(choice, CalibrationMissing):
             log.info("calibrating=yes plan=%s", offer.plan_digest[:12])
             self._calibrate(choice.request)
@@ -246,6 +252,8 @@ class Agent:
             need = Need(what="mask", job=self._task.job, round_id=self._task.round_id)
             self._channel.send(None, need)
         elif outcome.reason:
+            if outcome.bad_data:
+                self._bad_data = (self._data_changed_ns(), outcome.reason)
             self._give_up(outcome.reason)
         elif self._outbox() is None:
             self._give_up("the trainer left no update")
@@ -281,6 +289,13 @@ class Agent:
             )
             self._channel.send(None, failure)
         self._perform(effects)
+
+    def _data_changed_ns(self) -> int:
+        """When the samples were last written; 0 where there is no such file."""
+        try:
+            return self._config.data.path.stat().st_mtime_ns
+        except OSError:
+            return 0
 
     def _stop_trainer(self) -> None:
         if self._trainer is not None and not self._calibrating:

@@ -51,7 +51,7 @@ class Chooser:
         try:
             num_examples = self._training_samples(plan)
         except FedSparseError as error:
-            return self._decline(offer, str(error))
+            return self.decline(offer, str(error))
         calibration = self._calibration(offer)
         if calibration is None:
             return CalibrationMissing(request=self._request(offer))
@@ -66,7 +66,7 @@ class Chooser:
                 rss_bytes(),
             )
         except EngineError as error:  # an offer that contradicts its plan
-            return self._decline(offer, str(error))
+            return self.decline(offer, str(error))
         return self._answer(offer, decision, num_examples)
 
     def _answer(self, offer: Offer, decision: Decision, num_examples: int) -> Ready:
@@ -86,7 +86,8 @@ class Chooser:
             predicted_round_s=forecast.round_s,
         )
 
-    def _decline(self, offer: Offer, reason: str) -> Ready:
+    def decline(self, offer: Offer, reason: str) -> Ready:
+        """The answer of a device that cannot take part, and why."""
         return Ready(
             job=offer.job,
             round_id=offer.round_id,

@@ -79,6 +79,8 @@ def _work(agent: Agent) -> None:
             agent.step()
         except TransportError as error:  # too much waits for a broker that is away
             log.warning("not_sent=%r", str(error))
+        except OSError as error:  # the disk is full, or gone: the next round may find it well
+            log.error("disk=%r; make room on the file system of `store`", str(error))
 
 
 def _connect(channel: Channel, address: str) -> None:

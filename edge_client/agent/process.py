@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from edge_client.trainer.request import (
+    EXIT_BAD_DATA,
     EXIT_MASK_MISSING,
     EXIT_OK,
     Request,
@@ -32,6 +33,7 @@ class Outcome:
     """How a trainer ended; `reason` is empty where it did its work."""
 
     mask_missing: bool = False
+    bad_data: bool = False
     reason: str = ""
 
 
@@ -103,6 +105,8 @@ def _outcome(code: int, last_line: str) -> Outcome:
         return Outcome(mask_missing=True)
     if code == -signal.SIGKILL:
         return Outcome(reason="the trainer was killed, probably for want of memory")
+    if code == EXIT_BAD_DATA:
+        return Outcome(bad_data=True, reason=last_line)
     if code < 0:
         return Outcome(reason=f"the trainer died of {signal.Signals(-code).name}")
     return Outcome(reason=last_line or f"the trainer ended with code {code}")

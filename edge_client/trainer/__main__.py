@@ -12,12 +12,13 @@ from typing import Final
 
 from edge_client.lean import OPENSSL_HASHES, leave_out
 from edge_client.trainer.request import (
+    EXIT_BAD_DATA,
     EXIT_OK,
     EXIT_REFUSED,
     CalibrateRequest,
     read_request,
 )
-from fedsparse.errors import FedSparseError
+from fedsparse.errors import DataError, FedSparseError
 
 PR_SET_PDEATHSIG: Final = 1
 OOM_SCORE: Final = "800"
@@ -40,7 +41,7 @@ def main(arguments: list[str]) -> int:
         return run_task(request)
     except (FedSparseError, MemoryError, OSError) as error:
         sys.stderr.write(f"{type(error).__name__}: {error}\n")
-        return EXIT_REFUSED
+        return EXIT_BAD_DATA if isinstance(error, DataError) else EXIT_REFUSED
 
 
 def _die_with_parent() -> None:

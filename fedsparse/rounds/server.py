@@ -138,6 +138,7 @@ class ServerRounds:
         self._started = started
         self._round: _Round | None = None
         self._online: set[str] = set()
+        self._silent: set[str] = set()  # online, but without an answer last time: not waited for
         self._offline_since: dict[str, float] = {}
         self._closed_updates: dict[tuple[int, str], str] = {}
         self._abandoned = 0  # attempts in a row; each draws its cohort anew
@@ -207,6 +208,7 @@ class ServerRounds:
         if current is None or ready.round_id != current.round_id:
             return []
         self._online.add(device)
+        self._silent.discard(device)
         self._offline_since.pop(device, None)
         if not ready.has_plan:
             return [SendPlan(device=device)]
@@ -285,7 +287,7 @@ class ServerRounds:
             return False
         if now_s >= current.opened_s + self._policy.gather_s:
             return True
-        everyone = self._online <= current.answers.keys()
+        everyone = self._online - self._silent <= current.answers.keys()
         if self._started:
             return everyone
         expected = self._policy.expected_devices
@@ -295,6 +297,7 @@ class ServerRounds:
         self.phase = next_phase(self.phase, Event.GATHERED)
         current.deadline = now_s + self._policy.deadline_s
         ready = self._ready(current)
+        self._silent = self._online - current.answers.keys()
         effects: list[Effect] = []
         if not self._started:
             self._started = True

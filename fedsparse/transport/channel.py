@@ -46,6 +46,7 @@ from fedsparse.wire.transfer import decode_chunk
 
 TICK_S: Final = 1.0  # how often stalled transfers are looked for, and the longest wait of `poll`
 GOODBYE_S: Final = 2.0
+MAX_PEERS: Final = 10_000  # that send in chunks: names are easily invented
 MAX_PAYLOAD_BYTES: Final = 1024 * 1024  # of one MQTT message; anything larger comes in chunks
 
 ALLOWED: Final[dict[Branch, tuple[type[Message], ...]]] = {
@@ -293,7 +294,7 @@ class Channel:
             self.traffic[device].received_bytes += size
             if received.payload:  # an empty one only clears what was retained
                 self._read(address, received)
-        except RemoteProtocolError as error:
+        except (RemoteProtocolError, OSError) as error:  # OSError: no room for another transfer
             self.rejected[device] += 1
             self._events.append(Rejected(device=device, reason=str(error)))
 
@@ -328,6 +329,8 @@ class Channel:
 
     def _peer(self, device: str) -> Reassembly:
         if device not in self._peers:
+            if len(self._peers) >= MAX_PEERS:
+                raise RemoteProtocolError(f"more than {MAX_PEERS} peers send in chunks")
             self._peers[device] = Reassembly(self._options.limits, self._open_sink)
         return self._peers[device]
 

@@ -32,7 +32,6 @@ from fedsparse.transport.config import BrokerConfig
 QOS: Final = 1
 EVENTS_KEPT: Final = 8_192
 PAYLOADS_QUEUED: Final = 2_048
-MAX_PACKET_BYTES: Final = 268_435_455  # what MQTT can express
 logger = logging.getLogger(__name__)
 
 _Queued = tuple[Event, int]  # with the packet id to acknowledge, or 0

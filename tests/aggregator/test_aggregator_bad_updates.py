@@ -44,6 +44,14 @@ def infinite(update: Update, body: bytes) -> tuple[Update, bytes]:
     return update, body[:-4] + np.float32(-np.inf).tobytes()
 
 
+def enormous(update: Update, body: bytes) -> tuple[Update, bytes]:
+    return update, body[:-4] + np.float32(2e6).tobytes()
+
+
+def more_examples_than_it_has(update: Update, body: bytes) -> tuple[Update, bytes]:
+    return replace(update, num_examples=update.num_examples + 1), body
+
+
 def another_mask(update: Update, body: bytes) -> tuple[Update, bytes]:
     return replace(update, mask_digest="ab" * 32), body
 
@@ -105,6 +113,8 @@ def run_with(tmp_path: Path, change: Change, name: str = "pdst") -> tuple[World,
     [
         (nan, "no number"),
         (infinite, "no number"),
+        (enormous, "diverged"),
+        (more_examples_than_it_has, "examples, though"),
         (another_mask, "another mask"),
         (another_level, "level 0.05, not 0.2"),
         (another_stage, "evaluate"),
@@ -318,7 +328,10 @@ def test_scores_beyond_all_measure_do_not_stop_the_aggregator(tmp_path: Path) ->
     assert set(aggregator.accuracy.values()) == {1.0}
 
 
-def test_weights_beyond_all_measure_do_not_stop_the_aggregator(tmp_path: Path) -> None:
+def test_a_model_without_finite_logits_does_not_stop_the_aggregator(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aggregator.updates.LARGEST_VALUE", 1e39)  # let it come about
     rng = np.random.default_rng(0)
     np.savez(tmp_path / "t.npz", x=rng.standard_normal((9, 6), np.float32), y=np.arange(9) % 4)
     world = world_with(tmp_path, "pdst")

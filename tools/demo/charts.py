@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from html import escape
 from typing import Final
 
-FONT_WIDTH: Final = 6.6  # of one character at 12 px, to keep labels apart
 GAP: Final = 16.0
 
 

@@ -86,6 +86,7 @@ class PlainView(QuietView):
         self._stream = stream or sys.stderr
         self._rounds = 0
         self._reasons: dict[str, str] = {}
+        self._failures: dict[str, int] = {}
 
     def say(self, text: str) -> None:
         """One line."""
@@ -101,6 +102,10 @@ class PlainView(QuietView):
                 self.say(
                     f"{device.device} ({device.board}): density {level}: {short_reason(device)}"
                 )
+        for device in state.devices.values():
+            if device.failures > self._failures.get(device.device, 0):
+                self._failures[device.device] = device.failures
+                self.say(f"{device.device} ({device.board}) gave a task up: {device.reason}")
         for one in state.rounds[self._rounds :]:
             self.say(round_line(one, state))
         self._rounds = len(state.rounds)

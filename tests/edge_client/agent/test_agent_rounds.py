@@ -421,3 +421,19 @@ def test_an_update_without_a_receipt_is_sent_again(
     _, first = bench.hear(Update)
     _, again = bench.hear(Update)
     assert first == again == VALUES
+
+
+def test_faulty_samples_are_declined_until_the_file_changes(bench: Bench) -> None:
+    good = bench.trained
+    bench.trained = "echo 'DataError: label 14 is out of range' >&2; exit 4"
+    bench.at_work()
+    bench.hear(Failure)
+    bench.say(bench.offer(2))
+    declined, _ = bench.hear(Ready)
+    assert declined.level is None
+    assert "label 14" in declined.reason
+    os.utime(bench.agent._config.data.path, ns=(1, 1))
+    bench.trained = good
+    bench.write_script()
+    bench.say(bench.offer(3))
+    assert bench.hear(Ready)[0].level == 0.2

@@ -473,3 +473,15 @@ def test_a_restarted_server_without_a_cohort_gathers_anew() -> None:
     assert machine.open(4, Stage.TRAIN, LEVELS, 0.0, cohort={}) == []
     assert machine.phase is Phase.GATHERING
     assert machine.cohort() == {}
+
+
+def test_a_device_that_is_online_but_never_answers_is_waited_for_once() -> None:
+    machine = ServerRounds(policy(min_devices=1), started=True)
+    machine.device_online("ghost", 0.0)
+    machine.device_online("a", 0.0)
+    machine.open(1, Stage.TRAIN, LEVELS, 0.0)
+    assert machine.answered("a", ready(0.2, 1), 0.0) == []
+    assert Assign(device="a", level=0.2) in machine.tick(1e6)
+    machine.stored("a", "d", 1e6)
+    machine.open(2, Stage.TRAIN, LEVELS, 1e6)
+    assert machine.answered("a", ready(0.2, 2), 1e6) == [Assign(device="a", level=0.2)]
