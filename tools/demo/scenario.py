@@ -65,7 +65,7 @@ def _sgd(epochs: int, learning_rate: float = 0.05) -> TrainingConfig:
 RECIPES: Final = {
     "watch": Recipe(rounds=30, deadline_s=7.2, training=_sgd(epochs=3), dense_rate=0.02),
     "digits": Recipe(rounds=15, deadline_s=4.6, training=_sgd(epochs=8), dense_rate=0.05),
-    "mnist": Recipe(rounds=20, deadline_s=60.0, training=_sgd(epochs=1), dense_rate=0.05),
+    "mnist": Recipe(rounds=20, deadline_s=45.0, training=_sgd(epochs=1), dense_rate=0.05),
     "cifar10": Recipe(rounds=40, deadline_s=600.0, training=_sgd(epochs=1), dense_rate=0.05),
 }
 
