@@ -77,26 +77,26 @@ def _move_layer(
     stays[mask] = remains
     moved = stays.copy()
     room = mask.size - int(np.count_nonzero(mask))
-    moved |= _sample(~mask, min(count, room), rng)
-    moved |= _sample(mask & ~stays, max(0, count - room), rng)
+    _grow(moved, mask, min(count, room), rng)
+    _grow(moved, None, max(0, count - room), rng)
     new_value = np.zeros(np.count_nonzero(moved), np.float32)
     new_value[stays[moved]] = value[remains]
     return moved, new_value
 
 
-def _sample(free: BoolArray, count: int, rng: np.random.Generator) -> BoolArray:
-    """Mark `count` of the positions at which `free` is True, all sets of them equally likely.
+def _grow(moved: BoolArray, avoid: BoolArray | None, count: int, rng: np.random.Generator) -> None:
+    """Mark `count` further positions, outside `avoid`, all sets of them equally likely; in place.
 
-    A position that is drawn and not free, or drawn before, is drawn anew: a list of the free ones
-    would take more memory than anything else in a trainer's round.
+    A position that is taken is drawn anew: a list of the free ones would take more memory than
+    anything else in a trainer's round.
     """
-    left = free.copy()
     while count > 0:
-        drawn = rng.integers(0, free.size, DRAWS, dtype=np.int32)
-        drawn = drawn[left[drawn]]
+        drawn = rng.integers(0, moved.size, DRAWS, dtype=np.int32)
+        free = ~moved[drawn]
+        if avoid is not None:
+            free &= ~avoid[drawn]
+        drawn = drawn[free]
         _, first = np.unique(drawn, return_index=True)
         taken = drawn[np.sort(first)[:count]]
-        left[taken] = False
+        moved[taken] = True
         count -= taken.size
-    chosen: BoolArray = free & ~left
-    return chosen
