@@ -45,14 +45,14 @@ def serve(path: Path) -> int:
         job.output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"output {job.output}: cannot be created: {error}") from error
-    with _alone(job.output):
-        try:
+    try:
+        with _alone(job.output):
             return _run(job, plan)
-        except OSError as error:
-            raise ConfigError(
-                f"output {job.output}: {error}; make room or mend the disk, then start the job "
-                "again: it goes on where it was"
-            ) from error
+    except OSError as error:
+        raise ConfigError(
+            f"output {job.output}: {error}; make room or mend the disk, then start the job "
+            "again: it goes on where it was"
+        ) from error
 
 
 def _run(job: JobConfig, plan: Plan) -> int:
@@ -78,7 +78,7 @@ def _alone(output: Path) -> Iterator[None]:
     with (output / LOCK).open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             raise ConfigError(f"another aggregator works in {output}: stop it first") from error
         yield
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from fedsparse.rounds.server import Policy
 from fedsparse.transport.config import BrokerConfig
 
 METHODS: Final = ("dense", "nst", "pdst", "spdst", "jmwst")
@@ -139,3 +140,19 @@ class JobConfig:
             raise ValueError(f"rounds must be at least 1, got {self.rounds}")
         if not 0 <= self.seed < 2**31:
             raise ValueError(f"seed must be 0 to 2**31 - 1, got {self.seed}")
+
+    @property
+    def policy(self) -> Policy:
+        """How rounds are filled and how long they wait, for the state machine."""
+        cohort = self.cohort
+        return Policy(
+            min_devices=cohort.min_devices,
+            expected_devices=cohort.expected_devices,
+            participation=cohort.participation,
+            gather_s=cohort.gather_s,
+            deadline_s=cohort.deadline_s,
+            offline_grace_s=cohort.offline_grace_s,
+            sense_devices=self.method.sense_devices,
+            rotate_levels=self.method.rotate_levels and self.method.name != "nst",
+            seed=self.seed,
+        )

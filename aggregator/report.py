@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -91,3 +92,14 @@ def update_fields(update: Update) -> dict[str, Any]:
         "agent_rss_mb": round(update.agent_rss_bytes / MB, 2),
         "loss": round(update.loss, 5),
     }
+
+
+def waiting(round_id: int, answers: Mapping[str, Ready | None]) -> str:
+    """Whom a round lacks that does not start: one line of the answers of all who are online."""
+    missing = [
+        f"{device}: {answer.reason if answer else 'no answer yet'}"
+        for device, answer in sorted(answers.items())
+        if answer is None or answer.level is None
+    ]
+    ready = len(answers) - len(missing)
+    return f"round={round_id} waiting=yes ready={ready} not_ready={'; '.join(missing[:8])!r}"

@@ -14,7 +14,7 @@ from aggregator.course import Course
 from aggregator.events import EventLog
 from aggregator.job import JobConfig
 from aggregator.model import GlobalModel
-from aggregator.report import Measured, RoundReport, measured, ready_fields, update_fields
+from aggregator.report import Measured, RoundReport, measured, ready_fields, update_fields, waiting
 from aggregator.scoring import Scoring, Unscored
 from aggregator.spool import Spool
 from aggregator.tasks import Addressee, make_task, plan_task
@@ -23,7 +23,7 @@ from aggregator.updates import Asked, Contribution, read_update
 from fedsparse.errors import LocalProtocolError, RemoteProtocolError
 from fedsparse.plan import Plan
 from fedsparse.rounds import server
-from fedsparse.rounds.server import Phase, Policy, ServerRounds
+from fedsparse.rounds.server import Phase, ServerRounds
 from fedsparse.transport.base import Connected, Disconnected
 from fedsparse.transport.channel import Channel, Delivered, Rejected
 from fedsparse.types import BoolArray
@@ -78,7 +78,7 @@ class Aggregator:
         self._clock = clock
         self._scoring = Scoring(job, plan)
         self._course = Course(job, plan, evaluate_on_devices=self._scoring.on_devices)
-        self._machine = ServerRounds(_policy(job), started=self._course.resumed)
+        self._machine = ServerRounds(job.policy, started=self._course.resumed)
         self._spool = Spool(job.output / "spool")
         self._traffic = Traffic(channel)
         self._asked: dict[str, Asked] = {}
@@ -161,18 +161,8 @@ class Aggregator:
         if self._machine.phase is not Phase.GATHERING or now_s < self._tell_s:
             return
         self._tell_s = now_s + max(LONGEST_PAUSE_S, self._job.cohort.gather_s)
-        reasons = []
-        for device in sorted(self._machine.online):
-            answer = self._machine.answer(device)
-            if answer is None or answer.level is None:
-                reasons.append(f"{device}: {answer.reason if answer else 'no answer yet'}")
-        log.warning(
-            "round=%d waiting_for=%d ready devices, online=%d not_ready=%r",
-            self._course.round.round_id,
-            self._job.cohort.min_devices,
-            len(self._machine.online),
-            "; ".join(reasons[:8]),
-        )
+        machine, round_id = self._machine, self._course.round.round_id
+        log.warning(waiting(round_id, {name: machine.answer(name) for name in machine.online}))
 
     def _open(self) -> None:
         """Offer the present round to all devices."""
@@ -396,18 +386,3 @@ class Aggregator:
     def _reject(self, device: str, reason: str) -> None:
         log.warning("rejected=%s reason=%r", device or "unknown", reason)
         self._events.write("rejected", device=device, reason=reason)
-
-
-def _policy(job: JobConfig) -> Policy:
-    cohort = job.cohort
-    return Policy(
-        min_devices=cohort.min_devices,
-        expected_devices=cohort.expected_devices,
-        participation=cohort.participation,
-        gather_s=cohort.gather_s,
-        deadline_s=cohort.deadline_s,
-        offline_grace_s=cohort.offline_grace_s,
-        sense_devices=job.method.sense_devices,
-        rotate_levels=job.method.rotate_levels and job.method.name != "nst",
-        seed=job.seed,
-    )

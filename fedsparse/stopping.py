@@ -11,8 +11,8 @@ from typing import Final
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
-class Stopped(Exception):
-    """The process was asked to stop."""
+class Stopped(BaseException):
+    """The process was asked to stop; no handler of ordinary errors is to take it for one."""
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from edge_client.host import open_host
 from edge_client.store import Store
 from fedsparse import __version__
 from fedsparse.config import load
-from fedsparse.errors import TransportError
+from fedsparse.errors import DataError, TransportError
 from fedsparse.stopping import Stopped, stopped_by_signals
 from fedsparse.transport.channel import Channel, status_will
 from fedsparse.transport.mqtt import MqttTransport
@@ -35,7 +35,8 @@ def run(path: Path) -> int:
         ConfigError, DataError: the file, the store, the profile or the samples are at fault.
     """
     config = load(ClientConfig, path)
-    count_samples(config.data.path)  # a device without samples is to fail here, not in a round
+    if count_samples(config.data.path)[0] == 0:  # is to fail here, not in a round
+        raise DataError(f"{config.data.path}: no samples: x is empty")
     store = Store(config.store)
     host = open_host(config.profile)
     status = Status(
