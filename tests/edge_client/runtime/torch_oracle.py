@@ -6,23 +6,9 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
-from fedsparse.plan import (
-    INPUT,
-    Add,
-    AvgPool,
-    BatchNorm,
-    Conv,
-    Flatten,
-    GlobalAvgPool,
-    Linear,
-    MaxPool,
-    Node,
-    Plan,
-    Relu,
-    Tensor,
-)
+from aggregator.models.to_torch import load_weights, loss_function, to_torch
+from fedsparse.plan import Plan, Tensor
 from fedsparse.types import BoolArray, Float32Array, IntArray, Weights
 
 torch.set_num_threads(1)  # the tests run side by side
@@ -41,17 +27,15 @@ class TorchOracle:
         weight_decay: float = 0.0,
     ) -> None:
         self.plan = plan
-        self.tensors: dict[str, torch.Tensor] = {}
-        self.set_mask(mask)
-        full = np.zeros(plan.num_prunable)
+        self.module = to_torch(plan).double()
+        self.loss = loss_function(plan)
+        self.parameters = dict(self.module.named_parameters())
+        full = np.zeros(plan.num_prunable, np.float32)
         full[mask] = weights.prunable
-        for tensors, values in ((plan.prunable, full), (plan.dense, weights.dense)):
-            for tensor, part in zip(tensors, split(tensors, values), strict=True):
-                value = torch.tensor(part.reshape(tensor.shape), dtype=torch.float64)
-                self.tensors[tensor.name] = value.requires_grad_(tensor.role.is_trained)
-        trained = [value for value in self.tensors.values() if value.requires_grad]
+        load_weights(self.module, plan, Weights(prunable=full, dense=weights.dense))
+        self.set_mask(mask)
         self.optimizer = torch.optim.SGD(
-            trained, lr=0.0, momentum=momentum, weight_decay=weight_decay
+            self.module.parameters(), lr=0.0, momentum=momentum, weight_decay=weight_decay
         )
 
     def set_mask(self, mask: BoolArray) -> None:
@@ -63,13 +47,17 @@ class TorchOracle:
             )
         }
 
-    def train_step(self, samples: Float32Array, labels: IntArray, *, learning_rate: float) -> float:
+    def train_step(
+        self, samples: Float32Array, labels: IntArray | Float32Array, *, learning_rate: float
+    ) -> float:
         self.optimizer.zero_grad()
-        logits = self.forward(samples, training=True)
-        loss = F.cross_entropy(logits, torch.tensor(labels, dtype=torch.int64))
+        self.module.train()
+        kind = torch.int64 if labels.dtype.kind in "iu" else torch.float64
+        targets = torch.tensor(labels, dtype=kind)
+        loss = self.loss(self.module(torch.tensor(samples, dtype=torch.float64)), targets)
         loss.backward()
         for name, mask in self.masks.items():
-            gradient = self.tensors[name].grad
+            gradient = self.parameters[name].grad
             if gradient is not None:
                 gradient *= mask
         self.optimizer.param_groups[0]["lr"] = learning_rate
@@ -77,15 +65,15 @@ class TorchOracle:
         return float(loss.detach())
 
     def logits(self, samples: Float32Array) -> np.ndarray[Any, np.dtype[np.float64]]:
+        self.module.eval()
         with torch.no_grad():
-            return np.asarray(self.forward(samples, training=False), np.float64)
+            return self.module(torch.tensor(samples, dtype=torch.float64)).numpy()
 
     def weights(self) -> Weights:
         """Rounded to float32 at the very end."""
+        state = self.module.state_dict()
         prunable, dense = (
-            np.concatenate(
-                [np.zeros(0), *(self.tensors[t.name].detach().numpy().ravel() for t in tensors)]
-            )
+            np.concatenate([np.zeros(0), *(state[t.name].numpy().ravel() for t in tensors)])
             for tensors in (self.plan.prunable, self.plan.dense)
         )
         return Weights(
@@ -104,56 +92,11 @@ class TorchOracle:
         )  # fmt: skip
         with torch.no_grad():
             for tensor, part, shared in parts:
-                value = self.tensors[tensor.name]
+                value = self.parameters[tensor.name]
                 value.copy_(torch.tensor(part.reshape(tensor.shape)))
                 state = self.optimizer.state[value]
                 if state.get("momentum_buffer") is not None:
                     state["momentum_buffer"] *= torch.tensor(shared.reshape(tensor.shape))
-
-    def forward(self, samples: Float32Array, *, training: bool) -> torch.Tensor:
-        values = {INPUT: torch.tensor(samples, dtype=torch.float64)}
-        for node in self.plan.nodes:
-            inputs = [values[name] for name in node.inputs]
-            values[node.name] = self._run(node, inputs, training)
-        return values[self.plan.nodes[-1].name]
-
-    def _run(self, node: Node, inputs: list[torch.Tensor], training: bool) -> torch.Tensor:
-        operator, x = node.operator, inputs[0]
-        owned = {
-            name.rpartition(".")[2]: value
-            for name, value in self.tensors.items()
-            if name.rpartition(".")[0] == node.name
-        }
-        if isinstance(operator, Linear):
-            return F.linear(x, owned["weight"], owned.get("bias"))
-        if isinstance(operator, Conv):
-            run = F.conv1d if len(operator.kernel) == 1 else F.conv2d
-            return run(padded(x, operator.pads), owned["weight"], owned.get("bias"),
-                       stride=operator.stride)  # fmt: skip
-        if isinstance(operator, BatchNorm):
-            return F.batch_norm(
-                x, owned["running_mean"], owned["running_var"], owned["weight"], owned["bias"],
-                training, operator.momentum, operator.eps,
-            )  # fmt: skip
-        if isinstance(operator, AvgPool):
-            run = F.avg_pool1d if len(operator.kernel) == 1 else F.avg_pool2d
-            return run(padded(x, operator.pads), operator.kernel, operator.stride)
-        if isinstance(operator, MaxPool):
-            run = F.max_pool1d if len(operator.kernel) == 1 else F.max_pool2d
-            return run(padded(x, operator.pads, -torch.inf), operator.kernel, operator.stride)
-        if isinstance(operator, GlobalAvgPool):
-            return x.flatten(2).mean(2)
-        if isinstance(operator, Relu):
-            return F.relu(x)
-        if isinstance(operator, Add):
-            return inputs[0] + inputs[1]
-        assert isinstance(operator, Flatten)
-        return x.flatten(1)
-
-
-def padded(x: torch.Tensor, pads: tuple[tuple[int, int], ...], value: float = 0.0) -> torch.Tensor:
-    """Asymmetric pads, which torch's own operators do not take."""
-    return F.pad(x, [side for pair in reversed(pads) for side in pair], value=value)
 
 
 def split(tensors: tuple[Tensor, ...], flat: np.ndarray[Any, Any]) -> list[np.ndarray[Any, Any]]:
