@@ -10,7 +10,7 @@ import pytest
 from aggregator.course import Course
 from aggregator.job import JobConfig, MethodConfig
 from fedsparse.errors import ConfigError
-from tools.models import PLANS
+from fedsparse.plan.zoo import PLANS
 
 PLAN = PLANS["digits"]()
 

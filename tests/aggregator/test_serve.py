@@ -11,9 +11,9 @@ from aggregator.cli import LOCK, serve
 from aggregator.job import JobConfig, MethodConfig
 from aggregator.report import waiting
 from fedsparse.errors import ConfigError
+from fedsparse.plan.zoo import PLANS
 from fedsparse.wire.messages import Ready
 from tools.demo.toml_writer import to_toml
-from tools.models import PLANS
 
 
 @pytest.fixture

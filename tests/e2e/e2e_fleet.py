@@ -13,13 +13,13 @@ import numpy as np
 
 from aggregator.job import CohortConfig, JobConfig, MethodConfig, TrainingConfig
 from edge_client.config import ClientConfig, DataConfig
+from fedsparse.plan.zoo import PLANS
 from fedsparse.transport.config import BrokerConfig
 from tools.broker import Name, RunningBroker, start_broker
 from tools.datasets.prepare import prepare
 from tools.demo.events import EventTail
 from tools.demo.processes import Children, last_lines, python_module
 from tools.demo.toml_writer import to_toml
-from tools.models import PLANS
 
 AGGREGATOR = "aggregator"
 JOB = JobConfig(

@@ -9,9 +9,9 @@ from typer.testing import CliRunner
 from aggregator.models.to_onnx import to_onnx
 from aggregator.models.weights import load_weights
 from fedsparse.plan import Plan
+from fedsparse.plan.zoo import digits_plan
 from fedsparse.types import Weights
 from tools.model_cli import app
-from tools.models import digits_plan
 
 MODEL = """
 from torch import nn

@@ -11,11 +11,11 @@ from typing import Final
 from aggregator.job import METHODS, CohortConfig, JobConfig, MethodConfig, TrainingConfig
 from edge_client.config import BudgetConfig, ClientConfig, DataConfig
 from fedsparse.errors import ConfigError
+from fedsparse.plan.zoo import PLANS
 from fedsparse.transport.config import BrokerConfig
 from tools.datasets.prepare import prepare
 from tools.demo.fleet import Member, enlist
 from tools.demo.toml_writer import to_toml
-from tools.models import PLANS
 
 SITE: Final = "demo"
 MARKER: Final = ".fedsparse-demo"

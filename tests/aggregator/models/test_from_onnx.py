@@ -17,7 +17,7 @@ from aggregator.models.to_onnx import to_onnx
 from aggregator.models.weights import from_tensors
 from fedsparse.errors import ConfigError, PlanError
 from fedsparse.plan import BatchNorm, Conv, Linear, MaxPool
-from tools.models import PLANS
+from fedsparse.plan.zoo import PLANS
 
 
 def exported_by_torch(

@@ -11,7 +11,7 @@ from aggregator.models.from_torch import from_torch
 from aggregator.models.pruning import choose_prunable
 from fedsparse.errors import PlanError
 from fedsparse.plan import AvgPool, BatchNorm, Conv
-from tools.models import PLANS
+from fedsparse.plan.zoo import PLANS
 
 Forward = Callable[[nn.Module, torch.Tensor], torch.Tensor]
 

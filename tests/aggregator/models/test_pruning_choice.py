@@ -4,7 +4,7 @@ from aggregator.models.pruning import choose_prunable
 from fedsparse.errors import ConfigError, PlanError
 from fedsparse.plan import Plan
 from fedsparse.plan.builder import PlanBuilder
-from tools.models import PLANS
+from fedsparse.plan.zoo import PLANS
 
 
 def plan() -> Plan:

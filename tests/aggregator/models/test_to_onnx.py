@@ -23,8 +23,8 @@ from fedsparse.plan import (
     Relu,
 )
 from fedsparse.plan.builder import PlanBuilder
+from fedsparse.plan.zoo import PLANS, mnist_plan
 from fedsparse.types import BoolArray, Weights
-from tools.models import PLANS, mnist_plan
 
 
 def random_weights(plan: Plan, seed: int = 0) -> Weights:

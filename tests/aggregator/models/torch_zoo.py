@@ -1,4 +1,4 @@
-"""The models of tools/models.py as a user would write them in torch."""
+"""The models of fedsparse/plan/zoo.py as a user would write them in torch."""
 
 import functools
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from aggregator.models.from_torch import from_torch
 from aggregator.models.session import open_session
 from aggregator.models.to_onnx import to_onnx
 from aggregator.models.weights import from_tensors
-from tools.models import PLANS
+from fedsparse.plan.zoo import PLANS
 
 
 class WatchNet(nn.Module):
@@ -97,7 +97,7 @@ class CifarNet(nn.Module):
         return self.fc(x.mean((2, 3)))
 
 
-# By the name in tools.models.PLANS; what the default choice of prunable layers needs on top.
+# By the name in fedsparse.plan.zoo.PLANS; what the default choice of prunable layers needs on top.
 MODULES = {"watch": WatchNet, "digits": DigitsNet, "mnist": MnistNet, "cifar10": CifarNet}
 PRUNE = {"cifar10": ("conv1",)}
 

@@ -12,10 +12,10 @@ from fedsparse.boards import load_board
 from fedsparse.config import load
 from fedsparse.errors import ConfigError
 from fedsparse.plan import Plan
+from fedsparse.plan.zoo import PLANS
 from fedsparse.transport.config import BrokerConfig
 from tools.demo.fleet import FLEET, enlist
 from tools.demo.scenario import RECIPES, DemoOptions, Kill, clear_output, lay_out
-from tools.models import PLANS
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5, 8, 9, 20])

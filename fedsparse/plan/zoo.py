@@ -1,4 +1,4 @@
-"""The models of the demo and of the benchmarks, without torch."""
+"""The models of the demo and of the benchmarks: on gateway and device alike, without torch."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 import pytest
 
 from fedsparse.plan import Plan
-from tools.models import PLANS, cifar_plan, digits_plan, mnist_plan, watch_plan
+from fedsparse.plan.zoo import PLANS, cifar_plan, digits_plan, mnist_plan, watch_plan
 
 
 @pytest.mark.parametrize(
