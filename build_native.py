@@ -28,6 +28,7 @@ FLAGS = [
     "-s",
     "-fPIC",
     "-shared",
+    "-pthread",
     "-fno-math-errno",
     "-fno-trapping-math",
     "-ffp-contract=fast",

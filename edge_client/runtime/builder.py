@@ -27,17 +27,27 @@ class Builder:
         plan: the model.
         kept: name of each weight tensor -> kept weights.
         momentum, weight_decay: of SGD.
+        accumulate: whether gradients of micro-batches are added up before an update.
     """
 
     def __init__(
-        self, plan: Plan, kept: Mapping[str, int], *, momentum: float, weight_decay: float
+        self,
+        plan: Plan,
+        kept: Mapping[str, int],
+        *,
+        momentum: float,
+        weight_decay: float,
+        accumulate: bool = False,
     ) -> None:
         self.plan = plan
         self.kept = kept
         self.momentum = momentum
         self.weight_decay = weight_decay
+        self.accumulate = accumulate
         self.sizes = {tensor.name: tensor.size for tensor in plan.tensors}
         self.instructions: list[Instruction] = []
+        self.start: list[Instruction] = []
+        self.updates: list[Instruction] = []
         self.buffers: list[Buffer] = []
         self.values: dict[str, Buffer] = {}
         self.gradients: dict[str, Buffer] = {}
@@ -73,14 +83,16 @@ class Builder:
         self.buffers.append(made)
         return made
 
-    def emit(self, kernel: str, work: Work, /, **fields: Field) -> None:
+    def emit(self, kernel: str, units: int, work: Work, /, **fields: Field) -> None:
         """Append a kernel call; the buffers among its fields live at least until it is done."""
         now = len(self.instructions)
         for buffer in fields.values():
             if isinstance(buffer, Buffer):
                 buffer.first = now if buffer.first < 0 else buffer.first
                 buffer.last = now
-        self.instructions.append(Instruction(kernel=kernel, fields=fields, work=work))
+        self.instructions.append(
+            Instruction(kernel=kernel, fields=fields, units=units, work=work)
+        )
 
     def read(self, name: str, *, saved: bool = False) -> Buffer:
         """The value called `name`, for one forward reader; `saved` if backward reads it again."""
@@ -107,6 +119,7 @@ class Builder:
             total = self.gradients[name]
             self.emit(
                 "add",
+                count,
                 Work(touches=3 * count),
                 count=count,
                 input=total,
@@ -117,7 +130,9 @@ class Builder:
             self.gradients[name] = gradient
         else:
             copied = self.gradients[name] = self.buffer(floats=count)
-            self.emit("copy", Work(touches=2 * count), count=count, input=gradient, output=copied)
+            self.emit(
+                "copy", count, Work(touches=2 * count), count=count, input=gradient, output=copied
+            )
 
     def padded(self, geometry: Geometry, source: Buffer, *, back: bool) -> Buffer:
         """`source`, the input (or with `back` the output's gradient), padded for its walk."""
@@ -136,6 +151,7 @@ class Builder:
         made = self.buffer(floats=count)
         self.emit(
             "pad",
+            channels,
             Work(touches=2 * count),
             channels=channels,
             height=height,
@@ -149,18 +165,39 @@ class Builder:
         )
         return made
 
+    def parameter_gradient(self, tensor: str) -> Buffer:
+        """Where the gradient of a tensor goes; with `accumulate` the kernel must add to it."""
+        count = self.count(tensor)
+        made = self.buffer(fixed_floats=count)
+        if self.accumulate:
+            made.persistent = True
+            clear = {"count": count, "output": made}
+            self.start.append(
+                Instruction(
+                    kernel="clear", fields=clear, units=count, work=Work(fixed_touches=count)
+                )
+            )
+        return made
+
+    def count(self, tensor: str) -> int:
+        """Values of a tensor that exist."""
+        return self.kept.get(tensor, self.sizes[tensor])
+
     def update(self, tensor: str, gradient: Buffer) -> None:
-        """One step of SGD on a tensor."""
-        count = self.kept.get(tensor, self.sizes[tensor])
+        """One step of SGD on a tensor: at once, or after the last micro-batch."""
+        count = self.count(tensor)
         velocity = Ref(store=Store.VELOCITY, tensor=tensor) if self.momentum > 0 else None
-        self.emit(
-            "sgd",
-            Work(fixed_touches=(5 if velocity else 3) * count),
-            count=count,
-            momentum=self.momentum,
-            weight_decay=self.weight_decay,
-            learning_rate=Ref(store=Store.LEARNING_RATE),
-            gradient=gradient,
-            velocity=velocity,
-            value=Ref(store=Store.VALUE, tensor=tensor),
-        )
+        work = Work(fixed_touches=(5 if velocity else 3) * count)
+        fields: dict[str, Field] = {
+            "count": count,
+            "momentum": self.momentum,
+            "weight_decay": self.weight_decay,
+            "learning_rate": Ref(store=Store.LEARNING_RATE),
+            "gradient": gradient,
+            "velocity": velocity,
+            "value": Ref(store=Store.VALUE, tensor=tensor),
+        }
+        if self.accumulate:
+            self.updates.append(Instruction(kernel="sgd", fields=fields, units=count, work=work))
+        else:
+            self.emit("sgd", count, work, **fields)

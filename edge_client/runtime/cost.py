@@ -9,7 +9,8 @@ from typing import Final
 
 from edge_client.runtime.arena import lay_out
 from edge_client.runtime.lowering import lower
-from edge_client.runtime.program import FLOAT_BYTES
+from edge_client.runtime.program import FLOAT_BYTES, Program
+from edge_client.runtime.setup import EngineSetup
 from fedsparse.plan import Plan
 
 # Python objects, argument blocks and the pages of the library's code that run.
@@ -33,7 +34,14 @@ class Cost:
     multiply_adds: int
 
 
-def sparse_cost(plan: Plan, kept: Sequence[int], batch_size: int, momentum: bool = True) -> Cost:
+def sparse_cost(
+    plan: Plan,
+    kept: Sequence[int],
+    batch_size: int,
+    *,
+    momentum: bool = True,
+    setup: EngineSetup | None = None,
+) -> Cost:
     """The cost of `SparseEngine` for a plan under a mask; the last answers are remembered.
 
     Args:
@@ -41,25 +49,42 @@ def sparse_cost(plan: Plan, kept: Sequence[int], batch_size: int, momentum: bool
         kept: kept weights of each prunable tensor, in plan order.
         batch_size: the largest batch, which `multiply_adds` is for.
         momentum: whether SGD has momentum.
+        setup: how steps are run; by default as the engine's.
 
     Raises:
         EngineError: a count does not fit its tensor, or the engine cannot run the plan.
     """
-    return _sparse_cost(plan, tuple(kept), batch_size, momentum)
+    return _sparse_cost(
+        plan, tuple(kept), batch_size, momentum, setup or EngineSetup(micro_batch=batch_size)
+    )
 
 
-@lru_cache(maxsize=32)
-def _sparse_cost(plan: Plan, kept: tuple[int, ...], batch_size: int, momentum: bool) -> Cost:
-    program = lower(plan, kept, momentum=0.9 if momentum else 0.0)
+@lru_cache(maxsize=64)
+def _sparse_cost(
+    plan: Plan, kept: tuple[int, ...], batch_size: int, momentum: bool, setup: EngineSetup
+) -> Cost:
+    micro_batch = min(setup.micro_batch, batch_size)
+    program = lower(
+        plan, kept, momentum=0.9 if momentum else 0.0, accumulate=micro_batch < batch_size
+    )
     copies = 2 if momentum else 1
     parameters = FLOAT_BYTES * copies * (sum(kept) + plan.num_dense)
     peak_bytes = (
-        lay_out(program.buffers, batch_size).size_bytes
+        lay_out(program.buffers, micro_batch).size_bytes
         + parameters
         + sum(weight.index_bytes for weight in program.weights)
         + plan.num_prunable // 8
         + INSTRUCTION_BYTES * len(program.instructions)
         + FIXED_BYTES
     )
-    work = sum(instruction.work.amount(batch_size) for instruction in program.instructions)
-    return Cost(peak_bytes=peak_bytes, multiply_adds=work)
+    return Cost(peak_bytes=peak_bytes, multiply_adds=_work(program, batch_size, micro_batch))
+
+
+def _work(program: Program, batch_size: int, micro_batch: int) -> int:
+    """Of one step: what every sample takes, what every micro-batch takes, what the step takes."""
+    micro_batches = -(-batch_size // micro_batch)
+    each = (program.load, *program.forward, program.loss, *program.backward)
+    once = (*program.start, *program.update)
+    fixed = sum(i.work.amount(0) for i in each)
+    samples = sum(i.work.amount(batch_size) for i in each) - fixed
+    return samples + micro_batches * fixed + sum(i.work.amount(0) for i in once)

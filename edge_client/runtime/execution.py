@@ -1,18 +1,28 @@
-"""A program bound to memory and kernels: each instruction becomes one call."""
+"""A program bound to memory and kernels: each instruction becomes one native call."""
 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterable
+import math
+from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 
 from edge_client.runtime.arena import ALIGNMENT, lay_out
-from edge_client.runtime.native.library import Kernel, Library
-from edge_client.runtime.native.structures import ARGUMENTS
+from edge_client.runtime.native.library import Library
+from edge_client.runtime.native.structures import ARGUMENTS, Call
 from edge_client.runtime.parameters import Int32Array, Parameters
 from edge_client.runtime.program import Buffer, Field, Instruction, Program, Ref, Store
 from fedsparse.types import Float32Array
+
+# What runs in place of a kernel where the model predicts; None: nothing.
+INFERENCE: Final[dict[str, str | None]] = {"batch_norm": "batch_norm_inference"}
+
+# Below this much work (multiply-adds) a call is not worth waking a thread for; above it, chunks
+# are small enough that nobody waits long for the last one.
+SHARED_WORK: Final = 1_000_000
+CHUNKS_PER_THREAD: Final = 4
 
 
 class Execution:
@@ -21,19 +31,29 @@ class Execution:
     Args:
         program: what to run.
         parameters: the tensors that it reads and updates.
-        batch_size: the largest batch.
+        batch_size: the most samples that go through at once.
         library: the kernels.
+        threads: that share the larger calls.
     """
 
     def __init__(
-        self, program: Program, parameters: Parameters, batch_size: int, library: Library
+        self,
+        program: Program,
+        parameters: Parameters,
+        batch_size: int,
+        library: Library,
+        *,
+        threads: int = 1,
     ) -> None:
         self._program = program
         self._parameters = parameters
         self._library = library
         self._batch_size = batch_size
+        self._threads = threads
+        self._team = library.team(threads)
         self._labels: Int32Array = np.zeros(batch_size, np.int32)
         self._loss = ctypes.c_double()
+        self._total = ctypes.c_double()
         self._learning_rate = ctypes.c_double()
         arena = lay_out(program.buffers, batch_size)
         block = np.empty(arena.size_bytes + ALIGNMENT, np.uint8)
@@ -41,44 +61,84 @@ class Execution:
         self._arena = block[start : start + arena.size_bytes]
         self._offsets = dict(zip(map(id, program.buffers), arena.offsets, strict=True))
         self._arguments: list[ctypes.Structure] = []  # referred to by address only
-        self._load = self._bind(program.load)
+        load = self._bind(program.load)
         self._load_arguments = self._arguments[-1]
-        self._train = [self._bind(instruction) for instruction in program.forward]
-        self._infer = [
-            (library.kernel("batch_norm_inference"), arguments)
-            if instruction.kernel == "batch_norm"
-            else (kernel, arguments)
-            for instruction, (kernel, arguments) in zip(program.forward, self._train, strict=True)
-        ]
-        self._backward = [self._bind(instruction) for instruction in program.backward]
+        forward = [self._bind(instruction) for instruction in program.forward]
+        self._start = self._calls(program.start)
+        self._train = _packed([load, *forward])
+        self._infer = _packed(
+            [load, *(self._inference(*pair) for pair in zip(program.forward, forward, strict=True))]
+        )
+        self._loss_call = self._calls([program.loss])
+        self._backward = self._calls(program.backward)
+        self._update = self._calls(program.update)
+
+    def begin(self, total: int) -> None:
+        """Start a step over `total` samples, in one micro-batch or several."""
+        self._total.value = total
+        self._loss.value = 0.0
+        self._run(self._start, 1)
 
     def forward(self, samples: Float32Array, *, training: bool) -> Float32Array:
         """Logits `(classes, batch)` of contiguous samples: a view, overwritten by what follows."""
         batch = len(samples)
         self._load_arguments.input = samples.ctypes.data
-        _run((self._load, *(self._train if training else self._infer)), batch)
+        self._run(self._train if training else self._infer, batch)
         logits = self._program.logits
         start = self._offsets[id(logits)]
         view = self._arena[start : start + logits.size_bytes(batch)].view(np.float32)
         return view.reshape(-1, batch)
 
     def loss(self, labels: Int32Array) -> float:
-        """The mean loss of the batch that went forward; also prepares the way back."""
+        """The loss of the step's samples so far, over all of them; also prepares the way back."""
         self._labels[: len(labels)] = labels
-        _run(self._backward[:1], len(labels))
+        self._run(self._loss_call, len(labels))
         return self._loss.value
 
-    def update(self, batch: int, learning_rate: float) -> None:
-        """The way back, every tensor updated as soon as its gradient is there."""
+    def backward(self, batch: int, learning_rate: float) -> None:
+        """The way back of the micro-batch that went forward last."""
         self._learning_rate.value = learning_rate
-        _run(self._backward[1:], batch)
+        self._run(self._backward, batch)
 
-    def _bind(self, instruction: Instruction) -> tuple[Kernel, int]:
+    def finish(self) -> None:
+        """Apply what is left to be applied of a step."""
+        self._run(self._update, 1)
+
+    def _run(self, calls: ctypes.Array[Call], batch: int) -> None:
+        if len(calls):
+            team = self._team.address if self._team else None
+            self._library.run(ctypes.addressof(calls), len(calls), batch, team)
+
+    def _calls(self, instructions: Sequence[Instruction]) -> ctypes.Array[Call]:
+        return _packed([self._bind(instruction) for instruction in instructions])
+
+    def _bind(self, instruction: Instruction) -> Call:
         values = {name: self._resolved(value) for name, value in instruction.fields.items()}
         arguments = ARGUMENTS[instruction.kernel](**values)
         self._arguments.append(arguments)
-        kernel = self._library.kernel(instruction.kernel, self._run_length(instruction))
-        return kernel, ctypes.addressof(arguments)
+        return Call(
+            function=self._library.kernel(instruction.kernel, self._run_length(instruction)),
+            arguments=ctypes.addressof(arguments),
+            units=instruction.units,
+            chunk=self._chunk(instruction),
+        )
+
+    def _inference(self, instruction: Instruction, call: Call) -> Call:
+        """The call that predicts; without units where there is nothing to do."""
+        kernel = INFERENCE.get(instruction.kernel, instruction.kernel)
+        if kernel is None:
+            return Call(function=call.function, arguments=call.arguments, units=0, chunk=0)
+        function = self._library.kernel(kernel, self._run_length(instruction))
+        return Call(
+            function=function, arguments=call.arguments, units=call.units, chunk=call.chunk
+        )
+
+    def _chunk(self, instruction: Instruction) -> int:
+        """Units that a thread takes at a time; all of them where sharing does not pay."""
+        work = instruction.work.amount(self._batch_size)
+        if self._threads == 1 or work < SHARED_WORK:
+            return instruction.units
+        return math.ceil(instruction.units / (CHUNKS_PER_THREAD * self._threads))
 
     def _run_length(self, instruction: Instruction) -> int | None:
         """Contiguous floats that the kernel's vectors must fit; None where it is all there is."""
@@ -97,11 +157,11 @@ class Execution:
             Store.SAMPLES: 0,  # set anew for every batch
             Store.LABELS: self._labels.ctypes.data,
             Store.LOSS: ctypes.addressof(self._loss),
+            Store.TOTAL: ctypes.addressof(self._total),
             Store.LEARNING_RATE: ctypes.addressof(self._learning_rate),
         }
         return own[value.store] if value.store in own else self._parameters.address(value)
 
 
-def _run(calls: Iterable[tuple[Kernel, int]], batch: int) -> None:
-    for kernel, arguments in calls:
-        kernel(arguments, batch)
+def _packed(calls: Sequence[Call]) -> ctypes.Array[Call]:
+    return (Call * len(calls))(*calls)

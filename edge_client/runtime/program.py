@@ -25,6 +25,7 @@ class Buffer:
         first, last: numbers of those instructions.
         pending: forward readers still to come, while a program is being built.
         saved: a backward instruction reads it: no forward instruction may overwrite it.
+        persistent: it lives for the whole step, through all its micro-batches.
     """
 
     sample_bytes: int = 0
@@ -33,6 +34,7 @@ class Buffer:
     last: int = -1
     pending: int = 0
     saved: bool = False
+    persistent: bool = False
 
     def size_bytes(self, batch: int) -> int:
         """Bytes at this batch size."""
@@ -45,6 +47,7 @@ class Store(Enum):
     SAMPLES = "samples"
     LABELS = "labels"
     LOSS = "loss"
+    TOTAL = "total"
     LEARNING_RATE = "learning_rate"
     VALUE = "value"
     VELOCITY = "velocity"
@@ -94,11 +97,13 @@ class Instruction:
     Attributes:
         kernel: its name in the library, without prefix and variant.
         fields: its arguments, by the names of `native/operations.h`; what is missing is NULL.
-        work: what that takes.
+        units: independent parts of it, which threads may share (`native/operations.h`).
+        work: what all of it takes.
     """
 
     kernel: str
     fields: Mapping[str, Field]
+    units: int
     work: Work
 
 
@@ -129,9 +134,15 @@ class WeightTensor:
 class Program:
     """One training step of a plan; `load` and `forward` alone predict.
 
+    Where the gradients of several micro-batches are added up, `start` clears them and `update`
+    applies them; otherwise every tensor is updated on the way back, as soon as its gradient is
+    there, and both are empty.
+
     Attributes:
+        start: once a step, before the first micro-batch.
         load: brings the samples into the batch-innermost layout.
-        forward, backward: the step, the update included; the loss is backward's first.
+        forward, loss, backward: for each micro-batch.
+        update: once a step, after the last.
         buffers: all that the instructions touch.
         logits: where `forward` leaves them, `[class][batch]`.
         weights: the weight tensors in plan order.
@@ -139,9 +150,12 @@ class Program:
             one has no variance there.
     """
 
+    start: tuple[Instruction, ...]
     load: Instruction
     forward: tuple[Instruction, ...]
+    loss: Instruction
     backward: tuple[Instruction, ...]
+    update: tuple[Instruction, ...]
     buffers: tuple[Buffer, ...]
     logits: Buffer
     weights: tuple[WeightTensor, ...]
@@ -150,4 +164,6 @@ class Program:
     @property
     def instructions(self) -> tuple[Instruction, ...]:
         """All of them, in order."""
-        return (self.load, *self.forward, *self.backward)
+        return (
+            *self.start, self.load, *self.forward, self.loss, *self.backward, *self.update,
+        )  # fmt: skip

@@ -1,8 +1,9 @@
-"""The native engine: sparse training on one thread, without torch."""
+"""The native engine: sparse training without torch."""
 
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from edge_client.runtime.execution import Execution
 from edge_client.runtime.lowering import lower
 from edge_client.runtime.native.library import Library, load_library
 from edge_client.runtime.parameters import Int32Array, Parameters
+from edge_client.runtime.setup import EngineSetup
 from fedsparse.errors import EngineError
 from fedsparse.plan import Plan
 from fedsparse.types import BoolArray, Float32Array, IntArray, Weights
@@ -25,8 +27,8 @@ class SparseEngine:
         mask: `(num_prunable,)`, True = kept; copied.
         weights: kept values `(nnz,)` in plan order, dense tensors `(num_dense,)`; copied.
         batch_size: the largest batch of `train_step`.
+        setup: how steps are run; by default whole batches, sparse kernels, one thread.
         momentum, weight_decay: of SGD, as in `torch.optim.SGD`.
-        threads: must be 1.
         library: the kernels; by default the installed ones.
 
     Raises:
@@ -40,17 +42,17 @@ class SparseEngine:
         weights: Weights,
         *,
         batch_size: int,
+        setup: EngineSetup | None = None,
         momentum: float = 0.0,
         weight_decay: float = 0.0,
-        threads: int = 1,
         library: Library | None = None,
     ) -> None:
         if batch_size < 1:
             raise EngineError(f"the batch size must be at least 1, got {batch_size}")
-        if threads != 1:
-            raise EngineError(f"the sparse engine has one thread: set threads = 1, not {threads}")
         self.plan = plan
         self.batch_size = batch_size
+        self.setup = setup or EngineSetup(micro_batch=batch_size)
+        self._micro_batch = min(self.setup.micro_batch, batch_size)
         self._momentum = momentum
         self._weight_decay = weight_decay
         self._library = library or load_library()
@@ -63,28 +65,40 @@ class SparseEngine:
         batch = len(samples)
         if not 1 <= batch <= self.batch_size:
             raise EngineError(f"a batch of {batch}: this engine takes 1 to {self.batch_size}")
-        if batch == 1 and self._lone_norms:
+        targets = self._targets(labels, batch)
+        execution = self._execution
+        execution.begin(batch)
+        loss = 0.0
+        for part in self._parts(batch):
+            execution.forward(samples[part], training=True)
+            loss = execution.loss(targets[part])
+            if not math.isfinite(loss):
+                raise EngineError(
+                    f"training diverged: the loss is {loss}; lower the learning rate, or look for "
+                    f"NaN or infinity among the samples"
+                )
+            execution.backward(part.stop - part.start, learning_rate)
+        execution.finish()
+        return loss
+
+    def _parts(self, batch: int) -> list[slice]:
+        """The micro-batches of a batch, as equal as can be."""
+        count = -(-batch // self._micro_batch)
+        bounds = [batch * i // count for i in range(count + 1)]
+        smallest = batch // count
+        if smallest == 1 and self._lone_norms:
             raise EngineError(
                 f"a batch of one has no variance for batch-norm '{self._lone_norms[0]}': drop the "
                 f"last sample, or choose a batch size that leaves two or more"
             )
-        targets = self._targets(labels, batch)
-        self._execution.forward(samples, training=True)
-        loss = self._execution.loss(targets)
-        if not math.isfinite(loss):
-            raise EngineError(
-                f"training diverged: the loss is {loss}; lower the learning rate, or look for NaN "
-                f"or infinity among the samples"
-            )
-        self._execution.update(batch, learning_rate)
-        return loss
+        return [slice(start, stop) for start, stop in pairwise(bounds)]
 
     def logits(self, samples: Float32Array) -> Float32Array:
-        """See `Engine`; takes any number of samples, `batch_size` at a time."""
+        """See `Engine`; takes any number of samples, a micro-batch at a time."""
         samples = self._samples(samples)
         result = np.empty((len(samples), self.plan.classes), np.float32)
-        for start in range(0, len(samples), self.batch_size):
-            chunk = samples[start : start + self.batch_size]
+        for start in range(0, len(samples), self._micro_batch):
+            chunk = samples[start : start + self._micro_batch]
             result[start : start + len(chunk)] = self._execution.forward(chunk, training=False).T
         return result
 
@@ -111,6 +125,7 @@ class SparseEngine:
             kept_counts(self.plan, mask),
             momentum=self._momentum,
             weight_decay=self._weight_decay,
+            accumulate=self._micro_batch < self.batch_size,
         )
         self._lone_norms = program.lone_norms
         self._packed_mask = np.packbits(mask)
@@ -122,7 +137,13 @@ class SparseEngine:
             with_velocity=self._momentum > 0,
             library=self._library,
         )
-        self._execution = Execution(program, self._parameters, self.batch_size, self._library)
+        self._execution = Execution(
+            program,
+            self._parameters,
+            self._micro_batch,
+            self._library,
+            threads=self.setup.threads,
+        )
 
     def _check_weights(self, mask: BoolArray, weights: Weights) -> None:
         if mask.dtype != np.bool_ or mask.shape != (self.plan.num_prunable,):

@@ -13,6 +13,7 @@ import numpy as np
 from edge_client.data.samples import batches, load_samples, split_holdout
 from edge_client.memory import peak_rss_bytes
 from edge_client.runtime.engine import Engine
+from edge_client.runtime.setup import EngineSetup
 from edge_client.runtime.sparse import SparseEngine
 from edge_client.trainer.masks import MaskMissingError, receive_mask, save_mask
 from edge_client.trainer.request import EXIT_MASK_MISSING, EXIT_OK, TrainRequest
@@ -92,9 +93,9 @@ def run_task(request: TrainRequest) -> int:
         mask,
         weights,
         batch_size=task.batch_size,
+        setup=EngineSetup(micro_batch=task.batch_size, threads=request.threads),
         momentum=task.momentum,
         weight_decay=task.weight_decay,
-        threads=request.threads,
     )
     del weights, parts, body
     evaluation = _evaluate(engine, samples) if task.evaluate else None

@@ -57,7 +57,12 @@ RULES: Final[dict[type, tuple[Forward, Backward]]] = {
 
 
 def lower(
-    plan: Plan, kept: Sequence[int], *, momentum: float = 0.0, weight_decay: float = 0.0
+    plan: Plan,
+    kept: Sequence[int],
+    *,
+    momentum: float = 0.0,
+    weight_decay: float = 0.0,
+    accumulate: bool = False,
 ) -> Program:
     """The program of one training step.
 
@@ -65,11 +70,18 @@ def lower(
         plan: the model.
         kept: kept weights of each prunable tensor, in plan order.
         momentum, weight_decay: of SGD.
+        accumulate: whether a step has several micro-batches.
 
     Raises:
         EngineError: a count does not fit its tensor, or a pooling window cannot be run.
     """
-    builder = Builder(plan, _counts(plan, kept), momentum=momentum, weight_decay=weight_decay)
+    builder = Builder(
+        plan,
+        _counts(plan, kept),
+        momentum=momentum,
+        weight_decay=weight_decay,
+        accumulate=accumulate,
+    )
     _load(builder)
     for node in plan.nodes:
         forward, _ = RULES[type(node.operator)]
@@ -82,10 +94,16 @@ def lower(
             _, backward = RULES[type(node.operator)]
             backward(builder, node, node.operator, builder.gradients.pop(node.name))
     done = builder.instructions
+    for buffer in builder.buffers:
+        if buffer.persistent:
+            buffer.first, buffer.last = 0, len(done)
     return Program(
+        start=tuple(builder.start),
         load=done[0],
         forward=tuple(done[1:forward_end]),
-        backward=tuple(done[forward_end:]),
+        loss=done[forward_end],
+        backward=tuple(done[forward_end + 1 :]),
+        update=tuple(builder.updates),
         buffers=tuple(builder.buffers),
         logits=builder.values[last],
         weights=tuple(builder.weights),
@@ -110,7 +128,12 @@ def _load(builder: Builder) -> None:
     count = math.prod(builder.plan.input_shape)
     samples = builder.buffer(floats=count)
     builder.emit(
-        "load", Work(touches=4 * count), count=count, input=Ref(store=Store.SAMPLES), output=samples
+        "load",
+        count,
+        Work(touches=4 * count),
+        count=count,
+        input=Ref(store=Store.SAMPLES),
+        output=samples,
     )
     builder.define(INPUT, samples)
 
@@ -119,11 +142,13 @@ def _loss(builder: Builder, last: str) -> None:
     classes = builder.plan.classes
     gradient = builder.buffer(floats=classes)
     builder.emit(
-        "loss",
+        "cross_entropy",
+        1,
         Work(touches=40 * classes),
         classes=classes,
         logits=builder.values[last],
         labels=Ref(store=Store.LABELS),
+        total=Ref(store=Store.TOTAL),
         gradient=gradient,
         loss=Ref(store=Store.LOSS),
     )

@@ -12,7 +12,9 @@ def relu(builder: Builder, node: Node, operator: Relu) -> Buffer:
     count = builder.floats(node.name)
     source = builder.read(node.inputs[0])
     output = source if builder.may_overwrite(source) else builder.buffer(floats=count)
-    builder.emit(operator.kind, Work(touches=2 * count), count=count, input=source, output=output)
+    builder.emit(
+        operator.kind, count, Work(touches=2 * count), count=count, input=source, output=output
+    )
     output.saved = True
     return output
 
@@ -22,6 +24,7 @@ def relu_backward(builder: Builder, node: Node, operator: Relu, gradient: Buffer
     count = builder.floats(node.name)
     builder.emit(
         f"{operator.kind}_backward",
+        count,
         Work(touches=3 * count),
         count=count,
         input=builder.values[node.name],
@@ -38,6 +41,7 @@ def add(builder: Builder, node: Node, operator: Add) -> Buffer:
     output = free[0] if free else builder.buffer(floats=count)
     builder.emit(
         operator.kind,
+        count,
         Work(touches=3 * count),
         count=count,
         input=first,

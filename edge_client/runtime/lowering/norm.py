@@ -18,6 +18,7 @@ def batch_norm(builder: Builder, node: Node, operator: BatchNorm) -> Buffer:
     output = builder.buffer(floats=channels * positions)
     builder.emit(
         "batch_norm",
+        channels,
         Work(touches=4 * channels * positions),
         **_fields(builder, node, operator),
         input=source,
@@ -31,14 +32,16 @@ def batch_norm_backward(
 ) -> None:
     """Turns the gradient of its output into that of its input, in place."""
     channels, positions = builder.channels(node.name)
-    scale = builder.buffer(fixed_floats=channels)
-    shift = builder.buffer(fixed_floats=channels)
+    scale = builder.parameter_gradient(f"{node.name}.weight")
+    shift = builder.parameter_gradient(f"{node.name}.bias")
     builder.emit(
         "batch_norm_backward",
+        channels,
         Work(touches=6 * channels * positions),
         **_fields(builder, node, operator),
         output=gradient,
         input=builder.values[node.inputs[0]],
+        accumulate=int(builder.accumulate),
         scale_gradient=scale,
         shift_gradient=shift,
     )

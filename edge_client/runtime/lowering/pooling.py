@@ -27,6 +27,7 @@ def pool(builder: Builder, node: Node, operator: MaxPool) -> Buffer:
         )
     builder.emit(
         operator.kind,
+        builder.channels(node.name)[0],
         Work(touches=count * vertical.kernel * horizontal.kernel),
         **fields,
         input=source,
@@ -47,6 +48,7 @@ def pool_backward(builder: Builder, node: Node, operator: MaxPool, gradient: Buf
         scattered = 8 * count
     builder.emit(
         f"{operator.kind}_backward",
+        builder.channels(node.name)[0],
         Work(touches=size + scattered),
         **fields,
         input=gradient,
@@ -62,6 +64,7 @@ def global_avg_pool(builder: Builder, node: Node, operator: GlobalAvgPool) -> Bu
     output = builder.buffer(floats=channels)
     builder.emit(
         operator.kind,
+        channels,
         Work(touches=channels * positions),
         channels=channels,
         positions=positions,
@@ -79,6 +82,7 @@ def global_avg_pool_backward(
     result = builder.buffer(floats=channels * positions)
     builder.emit(
         f"{operator.kind}_backward",
+        channels,
         Work(touches=channels * positions),
         channels=channels,
         positions=positions,

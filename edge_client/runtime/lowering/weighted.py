@@ -32,6 +32,7 @@ def weighted(builder: Builder, node: Node, operator: Linear | Conv) -> Buffer:
     bias = Ref(store=Store.VALUE, tensor=f"{node.name}.bias") if operator.bias else None
     builder.emit(
         "product",
+        geometry.rows,
         Work(
             multiply_adds=builder.kept[weight] * geometry.outputs,
             touches=OUTPUT_TOUCHES * geometry.rows * geometry.outputs,
@@ -54,30 +55,31 @@ def weighted_backward(
 ) -> None:
     """Weight gradient, bias gradient, input gradient, then the update."""
     geometry = Geometry.of(operator, builder.plan.shapes[node.inputs[0]])
-    weight_gradient = _weight_gradient(builder, node, geometry, gradient)
-    if operator.bias:
-        bias_gradient = builder.buffer(fixed_floats=geometry.rows)
-        builder.emit(
-            "bias_gradient",
-            Work(touches=geometry.rows * geometry.outputs),
-            channels=geometry.rows,
-            positions=geometry.outputs,
-            input=gradient,
-            output=bias_gradient,
-        )
-        builder.update(f"{node.name}.bias", bias_gradient)
+    weight, bias = f"{node.name}.weight", f"{node.name}.bias"
+    weight_gradient = builder.parameter_gradient(weight)
+    bias_gradient = builder.parameter_gradient(bias) if operator.bias else None
+    _weight_gradient(builder, node, geometry, gradient, weight_gradient, bias_gradient)
+    if bias_gradient:
+        builder.update(bias, bias_gradient)
     if builder.differentiable[node.inputs[0]]:
         _input_gradient(builder, node, geometry, gradient)
-    builder.update(f"{node.name}.weight", weight_gradient)
+    builder.update(weight, weight_gradient)
 
 
-def _weight_gradient(builder: Builder, node: Node, geometry: Geometry, gradient: Buffer) -> Buffer:
+def _weight_gradient(
+    builder: Builder,
+    node: Node,
+    geometry: Geometry,
+    gradient: Buffer,
+    result: Buffer,
+    bias_result: Buffer | None,
+) -> None:
     """At the kept positions only; the input is padded again rather than kept padded."""
     weight = f"{node.name}.weight"
     source = builder.padded(geometry, builder.values[node.inputs[0]], back=False)
-    result = builder.buffer(fixed_floats=builder.kept[weight])
     builder.emit(
         "weight_gradient",
+        geometry.rows,
         Work(
             multiply_adds=builder.kept[weight] * geometry.outputs,
             touches=OUTPUT_TOUCHES * geometry.rows * geometry.outputs,
@@ -85,13 +87,14 @@ def _weight_gradient(builder: Builder, node: Node, geometry: Geometry, gradient:
         ),
         rows=geometry.rows,
         gradient_channel=geometry.outputs,
+        accumulate=int(builder.accumulate),
         **_steps(geometry.forward, "gradient"),
         **_index(weight),
         input=source,
         gradient=gradient,
         result=result,
+        bias_result=bias_result,
     )
-    return result
 
 
 def _input_gradient(builder: Builder, node: Node, geometry: Geometry, gradient: Buffer) -> None:
@@ -103,6 +106,7 @@ def _input_gradient(builder: Builder, node: Node, geometry: Geometry, gradient: 
     for phase, walk in geometry.backward():
         builder.emit(
             "product",
+            geometry.channels,
             Work(
                 multiply_adds=total // geometry.phases,
                 touches=OUTPUT_TOUCHES * geometry.channels * walk.rows * walk.columns * walk.run,

@@ -13,9 +13,9 @@ INLINE float inverse_root(double variance, double eps) {
 }
 
 /* With the batch's statistics; the running ones follow with momentum, the variance unbiased. */
-KERNEL(batch_norm)(const batch_norm_arguments *a, int64_t batch) {
+KERNEL(batch_norm, batch_norm_arguments) {
     const int64_t count = a->positions * batch;
-    for (int64_t c = 0; c < a->channels; c++) {
+    for (int64_t c = from; c < to; c++) {
         const float *x = a->input + c * count;
         double mean = shifted_sum(x, 0.0f, NULL, 0.0f, count) / (double)count;
         double squares = shifted_sum(x, (float)mean, x, (float)mean, count);
@@ -28,22 +28,23 @@ KERNEL(batch_norm)(const batch_norm_arguments *a, int64_t batch) {
     }
 }
 
-KERNEL(batch_norm_inference)(const batch_norm_arguments *a, int64_t batch) {
-    for (int64_t c = 0; c < a->channels; c++)
+KERNEL(batch_norm_inference, batch_norm_arguments) {
+    for (int64_t c = from; c < to; c++)
         normalise(a, c, a->positions * batch, a->running_mean[c],
                   inverse_root(a->running_var[c], a->eps));
 }
 
-KERNEL(batch_norm_backward)(const batch_norm_arguments *a, int64_t batch) {
+KERNEL(batch_norm_backward, batch_norm_arguments) {
     const int64_t count = a->positions * batch;
-    for (int64_t c = 0; c < a->channels; c++) {
+    for (int64_t c = from; c < to; c++) {
         const float *x = a->input + c * count;
         float *g = a->output + c * count;
         const float mean = a->mean[c], inverse = a->inverse[c];
         double sum = shifted_sum(g, 0.0f, NULL, 0.0f, count);
         double product = shifted_sum(g, 0.0f, x, mean, count);
-        a->shift_gradient[c] = (float)sum;
-        a->scale_gradient[c] = (float)(product * inverse);
+        a->shift_gradient[c] = (float)sum + (a->accumulate ? a->shift_gradient[c] : 0.0f);
+        a->scale_gradient[c] =
+            (float)(product * inverse) + (a->accumulate ? a->scale_gradient[c] : 0.0f);
         const float factor = a->scale[c] * inverse, constant = (float)(sum / (double)count);
         const float slope = (float)(product * inverse * inverse / (double)count);
         for (int64_t i = 0; i < count; i++)

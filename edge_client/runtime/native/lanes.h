@@ -12,8 +12,16 @@
 
 #define JOIN_(a, b) a##_##b
 #define JOIN(a, b) JOIN_(a, b)
-#define KERNEL(name) TARGET void JOIN(fedsparse_##name, VARIANT)
 #define INLINE TARGET static inline __attribute__((always_inline))
+
+/* Heads the definition of a kernel: `a` points at its arguments, [from, to) are its units. */
+#define KERNEL(name, arguments)                                                               \
+    INLINE void JOIN(name, VARIANT)(const arguments *a, int64_t batch, int64_t from, int64_t to); \
+    TARGET void JOIN(fedsparse_##name, VARIANT)(const void *a, int64_t batch, int64_t from,       \
+                                                int64_t to) {                                     \
+        JOIN(name, VARIANT)(a, batch, from, to);                                                  \
+    }                                                                                             \
+    INLINE void JOIN(name, VARIANT)(const arguments *a, int64_t batch, int64_t from, int64_t to)
 
 typedef float lanes __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 typedef int32_t bits __attribute__((vector_size(4 * LANES), aligned(4), may_alias));

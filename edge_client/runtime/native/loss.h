@@ -1,7 +1,8 @@
 /* The loss. It is small beside everything else: double precision, no vectors. */
 #include <math.h>
 
-KERNEL(loss)(const loss_arguments *a, int64_t batch) {
+KERNEL(cross_entropy, cross_entropy_arguments) {
+    (void)from, (void)to; /* one unit: the sum is over samples */
     double loss = 0;
     for (int64_t b = 0; b < batch; b++) {
         const float *logits = a->logits + b;
@@ -11,9 +12,9 @@ KERNEL(loss)(const loss_arguments *a, int64_t batch) {
         for (int64_t c = 0; c < a->classes; c++) total += exp(logits[c * batch] - highest);
         for (int64_t c = 0; c < a->classes; c++) {
             double share = exp(logits[c * batch] - highest) / total;
-            a->gradient[c * batch + b] = (float)((share - (c == a->labels[b])) / (double)batch);
+            a->gradient[c * batch + b] = (float)((share - (c == a->labels[b])) / *a->total);
         }
         loss += log(total) + highest - logits[a->labels[b] * batch];
     }
-    *a->loss = loss / (double)batch;
+    *a->loss += loss / *a->total;
 }

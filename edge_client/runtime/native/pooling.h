@@ -42,9 +42,9 @@ INLINE void max_window(const pool_arguments *a, int64_t batch, const float *chan
     }
 }
 
-KERNEL(max_pool)(const pool_arguments *a, int64_t batch) {
-    int64_t o = 0;
-    for (int64_t c = 0; c < a->channels; c++) {
+KERNEL(max_pool, pool_arguments) {
+    int64_t o = from * a->output_height * a->output_width * batch;
+    for (int64_t c = from; c < to; c++) {
         const float *channel = a->input + c * a->height * a->width * batch;
         for (int64_t h = 0; h < a->output_height; h++)
             for (int64_t w = 0; w < a->output_width; w++, o += batch)
@@ -53,10 +53,11 @@ KERNEL(max_pool)(const pool_arguments *a, int64_t batch) {
     }
 }
 
-KERNEL(max_pool_backward)(const pool_arguments *a, int64_t batch) {
-    int64_t o = 0, size = a->height * a->width * batch;
-    memset(a->output, 0, sizeof(float) * (size_t)(a->channels * size));
-    for (int64_t c = 0; c < a->channels; c++)
+KERNEL(max_pool_backward, pool_arguments) {
+    const int64_t size = a->height * a->width * batch;
+    int64_t o = from * a->output_height * a->output_width * batch;
+    memset(a->output + from * size, 0, sizeof(float) * (size_t)((to - from) * size));
+    for (int64_t c = from; c < to; c++)
         for (int64_t h = 0; h < a->output_height; h++)
             for (int64_t w = 0; w < a->output_width; w++, o += batch) {
                 int64_t row = h * a->stride_height - a->top, column = w * a->stride_width - a->left;
@@ -66,10 +67,10 @@ KERNEL(max_pool_backward)(const pool_arguments *a, int64_t batch) {
             }
 }
 
-KERNEL(avg_pool)(const pool_arguments *a, int64_t batch) {
+KERNEL(avg_pool, pool_arguments) {
     const float share = 1.0f / (float)(a->kernel_height * a->kernel_width);
-    float *output = a->output;
-    for (int64_t c = 0; c < a->channels; c++)
+    float *output = a->output + from * a->output_height * a->output_width * batch;
+    for (int64_t c = from; c < to; c++)
         for (int64_t h = 0; h < a->output_height; h++)
             for (int64_t w = 0; w < a->output_width; w++, output += batch) {
                 int64_t row = h * a->stride_height - a->top, column = w * a->stride_width - a->left;
@@ -86,11 +87,12 @@ KERNEL(avg_pool)(const pool_arguments *a, int64_t batch) {
             }
 }
 
-KERNEL(avg_pool_backward)(const pool_arguments *a, int64_t batch) {
+KERNEL(avg_pool_backward, pool_arguments) {
     const float share = 1.0f / (float)(a->kernel_height * a->kernel_width);
-    const float *gradient = a->input;
-    memset(a->output, 0, sizeof(float) * (size_t)(a->channels * a->height * a->width * batch));
-    for (int64_t c = 0; c < a->channels; c++)
+    const int64_t size = a->height * a->width * batch;
+    const float *gradient = a->input + from * a->output_height * a->output_width * batch;
+    memset(a->output + from * size, 0, sizeof(float) * (size_t)((to - from) * size));
+    for (int64_t c = from; c < to; c++)
         for (int64_t h = 0; h < a->output_height; h++)
             for (int64_t w = 0; w < a->output_width; w++, gradient += batch) {
                 int64_t row = h * a->stride_height - a->top, column = w * a->stride_width - a->left;
@@ -105,10 +107,10 @@ KERNEL(avg_pool_backward)(const pool_arguments *a, int64_t batch) {
             }
 }
 
-KERNEL(global_avg_pool)(const channel_arguments *a, int64_t batch) {
+KERNEL(global_avg_pool, channel_arguments) {
     const float share = 1.0f / (float)a->positions;
-    memset(a->output, 0, sizeof(float) * (size_t)(a->channels * batch));
-    for (int64_t c = 0; c < a->channels; c++) {
+    memset(a->output + from * batch, 0, sizeof(float) * (size_t)((to - from) * batch));
+    for (int64_t c = from; c < to; c++) {
         const float *x = a->input + c * a->positions * batch;
         float *y = a->output + c * batch;
         for (int64_t p = 0; p < a->positions; p++)
@@ -117,9 +119,9 @@ KERNEL(global_avg_pool)(const channel_arguments *a, int64_t batch) {
     }
 }
 
-KERNEL(global_avg_pool_backward)(const channel_arguments *a, int64_t batch) {
+KERNEL(global_avg_pool_backward, channel_arguments) {
     const float share = 1.0f / (float)a->positions;
-    for (int64_t c = 0; c < a->channels; c++) {
+    for (int64_t c = from; c < to; c++) {
         const float *gradient = a->input + c * batch;
         float *x = a->output + c * a->positions * batch;
         for (int64_t p = 0; p < a->positions; p++)

@@ -3,12 +3,13 @@
 
 /* One tile, `width` vectors of every output row; `ways` entries of a row are summed apart, so that
  * a narrow tile does not wait for its own additions. */
-INLINE void product_tile(const product_arguments *a, int64_t batch, const float *input,
-                         float *output, const int width, const int ways, const int ordered) {
+INLINE void product_tile(const product_arguments *a, int64_t batch, int64_t from, int64_t to,
+                         const float *input, float *output, const int width, const int ways,
+                         const int ordered) {
     const int64_t channel = a->output_channel * batch;
     const int32_t *const offset = a->offset, *const order = a->order;
     const float *const values = a->values;
-    for (int64_t row = 0; row < a->rows; row++) {
+    for (int64_t row = from; row < to; row++) {
         lanes sums[4][8];
         float bias = a->bias ? a->bias[row] : 0.0f;
         for (int j = 0; j < ways; j++)
@@ -34,9 +35,9 @@ INLINE void product_tile(const product_arguments *a, int64_t batch, const float 
 }
 
 /* The same for `count` < LANES floats. */
-INLINE void product_rest(const product_arguments *a, int64_t batch, const float *input,
-                         float *output, int64_t count) {
-    for (int64_t row = 0; row < a->rows; row++) {
+INLINE void product_rest(const product_arguments *a, int64_t batch, int64_t from, int64_t to,
+                         const float *input, float *output, int64_t count) {
+    for (int64_t row = from; row < to; row++) {
         float sums[LANES];
         for (int64_t i = 0; i < count; i++) sums[i] = a->bias ? a->bias[row] : 0.0f;
         for (int64_t k = a->row_start[row]; k < a->row_start[row + 1]; k++) {
@@ -48,37 +49,37 @@ INLINE void product_rest(const product_arguments *a, int64_t batch, const float 
     }
 }
 
-INLINE void product_run(const product_arguments *a, int64_t batch, const float *input,
-                        float *output, const int ordered) {
+INLINE void product_run(const product_arguments *a, int64_t batch, int64_t from, int64_t to,
+                        const float *input, float *output, const int ordered) {
     const int64_t length = a->run * batch;
     int64_t t = 0;
     for (; t + 8 * LANES <= length; t += 8 * LANES)
-        product_tile(a, batch, input + t, output + t, 8, 1, ordered);
+        product_tile(a, batch, from, to, input + t, output + t, 8, 1, ordered);
     for (; t + 4 * LANES <= length; t += 4 * LANES)
-        product_tile(a, batch, input + t, output + t, 4, 2, ordered);
+        product_tile(a, batch, from, to, input + t, output + t, 4, 2, ordered);
     for (; t + 2 * LANES <= length; t += 2 * LANES)
-        product_tile(a, batch, input + t, output + t, 2, 4, ordered);
+        product_tile(a, batch, from, to, input + t, output + t, 2, 4, ordered);
     for (; t + LANES <= length; t += LANES)
-        product_tile(a, batch, input + t, output + t, 1, 4, ordered);
+        product_tile(a, batch, from, to, input + t, output + t, 1, 4, ordered);
     if (t == length) return;
     if (length > LANES) { /* the last vector once more, ending where the run ends */
         t = length - LANES;
-        product_tile(a, batch, input + t, output + t, 1, 4, ordered);
+        product_tile(a, batch, from, to, input + t, output + t, 1, 4, ordered);
     } else {
-        product_rest(a, batch, input, output, length);
+        product_rest(a, batch, from, to, input, output, length);
     }
 }
 
-KERNEL(product)(const product_arguments *a, int64_t batch) {
+KERNEL(product, product_arguments) {
     for (int64_t h = 0; h < a->grid_rows; h++)
         for (int64_t w = 0; w < a->grid_columns; w++) {
             const float *input = a->input + (h * a->input_row + w * a->input_column) * batch;
-            int64_t to = a->output_start + h * a->output_row + w * a->output_column;
-            float *output = a->output + to * batch;
+            int64_t start = a->output_start + h * a->output_row + w * a->output_column;
+            float *output = a->output + start * batch;
             if (a->order)
-                product_run(a, batch, input, output, 1);
+                product_run(a, batch, from, to, input, output, 1);
             else
-                product_run(a, batch, input, output, 0);
+                product_run(a, batch, from, to, input, output, 0);
         }
 }
 
@@ -113,22 +114,38 @@ INLINE void add_products(const piece *p, const int32_t *offset, int64_t batch, i
     }
 }
 
+INLINE float gradient_sum(const piece *p, int64_t row_base) {
+    lanes sums = {0};
+    float rest = 0;
+    for (int64_t w = 0; w < p->columns; w++) {
+        const float *g = p->gradient + row_base + w * p->gradient_step, *end = g + p->length;
+        for (; g + LANES <= end; g += LANES) sums += LOAD(g);
+        for (; g < end; g++) rest += *g;
+    }
+    return rest + lane_sum(sums);
+}
+
 INLINE void weight_gradient_piece(const weight_gradient_arguments *a, const piece *p,
-                                  int64_t batch) {
-    for (int64_t row = 0; row < a->rows; row++) {
+                                  int64_t batch, int64_t from, int64_t to) {
+    for (int64_t row = from; row < to; row++) {
         int64_t k = a->row_start[row], end = a->row_start[row + 1];
         int64_t base = row * a->gradient_channel * batch;
         for (; k + 8 <= end; k += 8)
             add_products(p, a->offset + k, batch, base, a->result + k, 8);
         for (; k < end; k++) add_products(p, a->offset + k, batch, base, a->result + k, 1);
+        if (a->bias_result) a->bias_result[row] += gradient_sum(p, base);
     }
 }
 
-KERNEL(weight_gradient)(const weight_gradient_arguments *a, int64_t batch) {
+KERNEL(weight_gradient, weight_gradient_arguments) {
     enum { PIECE = 1024 };
     const int64_t length = a->run * batch;
     const int64_t columns = length < PIECE ? (PIECE + length - 1) / length : 1;
-    memset(a->result, 0, sizeof(float) * (size_t)a->row_start[a->rows]);
+    if (!a->accumulate) {
+        int64_t first = a->row_start[from], last = a->row_start[to];
+        memset(a->result + first, 0, sizeof(float) * (size_t)(last - first));
+        if (a->bias_result) memset(a->bias_result + from, 0, sizeof(float) * (size_t)(to - from));
+    }
     for (int64_t h = 0; h < a->grid_rows; h++)
         for (int64_t w = 0; w < a->grid_columns; w += columns)
             for (int64_t t = 0; t < length; t += PIECE) {
@@ -142,6 +159,6 @@ KERNEL(weight_gradient)(const weight_gradient_arguments *a, int64_t batch) {
                     .gradient_step = a->gradient_column * batch,
                     .length = length - t < PIECE ? length - t : PIECE,
                 };
-                weight_gradient_piece(a, &p, batch);
+                weight_gradient_piece(a, &p, batch, from, to);
             }
 }

@@ -32,9 +32,9 @@ class WeightGradient(ctypes.Structure):
 
     _fields_ = _fields(
         "rows grid_rows grid_columns run input_row input_column "
-        "gradient_row gradient_column gradient_channel",
+        "gradient_row gradient_column gradient_channel accumulate",
         "",
-        "row_start offset input gradient result",
+        "row_start offset input gradient result bias_result",
     )
 
 
@@ -85,23 +85,34 @@ class BatchNorm(ctypes.Structure):
     """`batch_norm_arguments`."""
 
     _fields_ = _fields(
-        "channels positions",
+        "channels positions accumulate",
         "eps momentum",
         "input output scale shift running_mean running_var mean inverse "
         "scale_gradient shift_gradient",
     )
 
 
-class Loss(ctypes.Structure):
-    """`loss_arguments`."""
+class CrossEntropy(ctypes.Structure):
+    """`cross_entropy_arguments`."""
 
-    _fields_ = _fields("classes", "", "logits labels gradient loss")
+    _fields_ = _fields("classes", "", "logits labels total gradient loss")
 
 
 class Sgd(ctypes.Structure):
     """`sgd_arguments`."""
 
     _fields_ = _fields("count", "momentum weight_decay", "learning_rate value gradient velocity")
+
+
+class Call(ctypes.Structure):
+    """`call`."""
+
+    _fields_ = (
+        ("function", POINTER),
+        ("arguments", POINTER),
+        ("units", INTEGER),
+        ("chunk", INTEGER),
+    )
 
 
 ARGUMENTS: Final[dict[str, type[ctypes.Structure]]] = {
@@ -114,15 +125,15 @@ ARGUMENTS: Final[dict[str, type[ctypes.Structure]]] = {
     "avg_pool_backward": Pool,
     "global_avg_pool": Channel,
     "global_avg_pool_backward": Channel,
-    "bias_gradient": Channel,
     "load": Map,
     "relu": Map,
     "relu_backward": Map,
     "add": Map,
     "copy": Map,
+    "clear": Map,
     "batch_norm": BatchNorm,
     "batch_norm_inference": BatchNorm,
     "batch_norm_backward": BatchNorm,
-    "loss": Loss,
+    "cross_entropy": CrossEntropy,
     "sgd": Sgd,
 }

@@ -42,8 +42,8 @@ def test_a_foreign_library_is_refused() -> None:
 def test_narrow_work_gets_narrow_vectors() -> None:
     loaded = Library()
     widest, narrowest = loaded.variants[0], loaded.variants[-1]
-    assert loaded.kernel("product", LANES[widest]) is loaded.kernel("product")
-    assert loaded.kernel("product", 1) is Library.kernel(loaded, "product", LANES[narrowest])
+    assert loaded.kernel("product", LANES[widest]) == loaded.kernel("product")
+    assert loaded.kernel("product", 1) == loaded.kernel("product", LANES[narrowest])
     assert narrowest == "base"
 
 
@@ -52,7 +52,7 @@ def test_the_argument_blocks_have_the_fields_of_the_header_in_its_order() -> Non
     plain = re.sub(r"/\*.*?\*/", "", header, flags=re.DOTALL)
     blocks = {
         name: re.findall(r"(\w+)(?=\s*[,;])", body)
-        for body, name in re.findall(r"typedef struct \{(.*?)\} (\w+)_arguments;", plain, re.DOTALL)
+        for body, name in re.findall(r"typedef struct \{([^}]*)\} (\w+)_arguments;", plain)
     }
     kinds: list[type[ctypes.Structure]] = [*structures.ARGUMENTS.values(), structures.Index]
     declared = {

@@ -56,7 +56,6 @@ def test_a_sample_that_is_not_finite_stops_training_and_moves_nothing(
         ({"weights": Weights(prunable=WEIGHTS.prunable[1:], dense=WEIGHTS.dense)}, "mask keeps"),
         ({"weights": Weights(prunable=WEIGHTS.prunable, dense=WEIGHTS.dense[1:])}, "dense values"),
         ({"batch_size": 0}, "batch size must be at least 1"),
-        ({"threads": 2}, "set threads = 1"),
     ],
 )
 def test_an_engine_refuses_what_does_not_fit_its_plan(

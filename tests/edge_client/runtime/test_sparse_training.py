@@ -17,6 +17,7 @@ from engine_plans import (
 from torch_oracle import TorchOracle
 
 from edge_client.runtime.engine import Engine
+from edge_client.runtime.setup import EngineSetup
 from edge_client.runtime.sparse import SparseEngine
 from fedsparse.plan import INPUT, Flatten, Linear, MaxPool, Plan, Relu
 from fedsparse.types import Weights
@@ -62,6 +63,60 @@ def test_ten_steps_of_sgd_equal_torchs_on_masked_weights(
         )
     assert_same_weights(engine.weights(), oracle.weights(), 1e-5)
     np.testing.assert_allclose(engine.logits(samples), oracle.logits(samples), 1e-4, 1e-5)
+
+
+@pytest.mark.parametrize("micro_batch", [1, 4, 7, 16, 32])
+def test_micro_batches_teach_what_the_whole_batch_does(micro_batch: int) -> None:
+    plan, engines = wide_plan(), []
+    for size in (33, micro_batch):
+        rng = np.random.default_rng(10)
+        mask = random_mask(plan, "0.3", rng)
+        engine = SparseEngine(
+            plan, mask, random_weights(plan, mask, rng), batch_size=33,
+            setup=EngineSetup(micro_batch=size), momentum=0.9, weight_decay=1e-3,
+        )  # fmt: skip
+        losses = [
+            engine.train_step(*random_batch(plan, batch, rng), learning_rate=0.05)
+            for batch in (33, 20, 5, 1)
+        ]
+        engines.append((engine.weights(), losses))
+    (whole, whole_losses), (parts, part_losses) = engines
+    assert part_losses == pytest.approx(whole_losses, rel=1e-5)
+    assert_same_weights(parts, whole, 2e-6)
+
+
+def test_with_batch_norm_a_micro_batch_has_statistics_of_its_own() -> None:
+    """Each as torch has it: two forward passes in training mode, one step on the summed loss."""
+    plan, rng = residual_plan(), np.random.default_rng(11)
+    mask = random_mask(plan, "0.4", rng)
+    weights = random_weights(plan, mask, rng)
+    setup = EngineSetup(micro_batch=4)
+    engine = SparseEngine(plan, mask, weights, batch_size=8, setup=setup)
+    samples, labels = random_batch(plan, 8, rng)
+    loss = engine.train_step(samples, labels, learning_rate=1.0)
+    oracle = TorchOracle(plan, mask, weights)
+    expected = oracle.train_step(samples, labels, learning_rate=1.0, micro_batch=4)
+    assert loss == pytest.approx(expected, rel=1e-5)
+    assert_same_weights(engine.weights(), oracle.weights(), 2e-5)
+
+
+@pytest.mark.parametrize("plan", [residual_plan(), wide_plan()], ids=lambda plan: plan.name)
+def test_threads_change_no_bit(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge_client.runtime.execution.SHARED_WORK", 0)
+    results = []
+    for threads in (1, 2, 5):
+        rng = np.random.default_rng(12)
+        mask = random_mask(plan, "0.3", rng)
+        engine = SparseEngine(
+            plan, mask, random_weights(plan, mask, rng), batch_size=16,
+            setup=EngineSetup(micro_batch=9, threads=threads), momentum=0.9,
+        )  # fmt: skip
+        for batch in (16, 3, 11, 16):
+            engine.train_step(*random_batch(plan, batch, rng), learning_rate=0.05)
+        results.append(engine.weights())
+    for other in results[1:]:
+        np.testing.assert_array_equal(other.prunable, results[0].prunable)
+        np.testing.assert_array_equal(other.dense, results[0].dense)
 
 
 def test_a_new_mask_between_steps_keeps_the_momentum_of_what_both_keep() -> None:

@@ -1,0 +1,41 @@
+"""How a training step is run: which engine, how many samples at once, which kernels, how many threads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from fedsparse.errors import EngineError
+
+ENGINES: Final = ("sparse", "graph")
+MAX_THREADS: Final = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineSetup:
+    """What a device has chosen for one plan under one mask; no choice changes what is learnt.
+
+    Only batch-norm sees the micro-batch: its statistics are those of the samples that go through
+    together (docs/runtime.md).
+
+    Attributes:
+        engine: `sparse` (native kernels) or `graph` (onnxruntime).
+        micro_batch: the most samples that go through at once; the gradients of a batch are
+            added up. Fewer take less memory.
+        dense_layers: names of weight tensors for which `sparse` takes its dense kernels, because
+            they are faster there at the density at hand.
+        threads: of one step.
+    """
+
+    engine: str = "sparse"
+    micro_batch: int
+    dense_layers: tuple[str, ...] = ()
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        if self.engine not in ENGINES:
+            raise EngineError(f"there is no engine '{self.engine}': {' or '.join(ENGINES)}")
+        if self.micro_batch < 1:
+            raise EngineError(f"a micro-batch has at least one sample, got {self.micro_batch}")
+        if not 1 <= self.threads <= MAX_THREADS:
+            raise EngineError(f"threads must be 1 to {MAX_THREADS}, got {self.threads}")
