@@ -90,9 +90,7 @@ class Builder:
             if isinstance(buffer, Buffer):
                 buffer.first = now if buffer.first < 0 else buffer.first
                 buffer.last = now
-        self.instructions.append(
-            Instruction(kernel=kernel, fields=fields, units=units, work=work)
-        )
+        self.instructions.append(Instruction(kernel=kernel, fields=fields, units=units, work=work))
 
     def read(self, name: str, *, saved: bool = False) -> Buffer:
         """The value called `name`, for one forward reader; `saved` if backward reads it again."""

@@ -129,9 +129,7 @@ class Execution:
         if kernel is None:
             return Call(function=call.function, arguments=call.arguments, units=0, chunk=0)
         function = self._library.kernel(kernel, self._run_length(instruction))
-        return Call(
-            function=function, arguments=call.arguments, units=call.units, chunk=call.chunk
-        )
+        return Call(function=function, arguments=call.arguments, units=call.units, chunk=call.chunk)
 
     def _chunk(self, instruction: Instruction) -> int:
         """Units that a thread takes at a time; all of them where sharing does not pay."""

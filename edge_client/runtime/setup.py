@@ -1,4 +1,4 @@
-"""How a training step is run: which engine, how many samples at once, which kernels, how many threads."""
+"""How a training step is run: engine, samples at once, kernels, threads."""
 
 from __future__ import annotations
 

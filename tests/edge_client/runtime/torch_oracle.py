@@ -48,21 +48,32 @@ class TorchOracle:
         }
 
     def train_step(
-        self, samples: Float32Array, labels: IntArray | Float32Array, *, learning_rate: float
+        self,
+        samples: Float32Array,
+        labels: IntArray | Float32Array,
+        *,
+        learning_rate: float,
+        micro_batch: int | None = None,
     ) -> float:
         self.optimizer.zero_grad()
         self.module.train()
         kind = torch.int64 if labels.dtype.kind in "iu" else torch.float64
         targets = torch.tensor(labels, dtype=kind)
-        loss = self.loss(self.module(torch.tensor(samples, dtype=torch.float64)), targets)
-        loss.backward()
+        inputs = torch.tensor(samples, dtype=torch.float64)
+        total, size = 0.0, micro_batch or len(samples)
+        for start in range(0, len(samples), size):
+            part = slice(start, start + size)
+            share = len(inputs[part]) / len(samples)
+            loss = share * self.loss(self.module(inputs[part]), targets[part])
+            loss.backward()
+            total += float(loss.detach())
         for name, mask in self.masks.items():
             gradient = self.parameters[name].grad
             if gradient is not None:
                 gradient *= mask
         self.optimizer.param_groups[0]["lr"] = learning_rate
         self.optimizer.step()
-        return float(loss.detach())
+        return total
 
     def logits(self, samples: Float32Array) -> np.ndarray[Any, np.dtype[np.float64]]:
         self.module.eval()
