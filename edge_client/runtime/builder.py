@@ -169,7 +169,7 @@ class Builder:
         made = self.buffer(fixed_floats=count)
         if self.accumulate:
             made.persistent = True
-            clear = {"count": count, "output": made}
+            clear: dict[str, Field] = {"count": count, "output": made}
             self.start.append(
                 Instruction(
                     kernel="clear", fields=clear, units=count, work=Work(fixed_touches=count)
