@@ -24,10 +24,10 @@ from fedsparse.plan import (
     GlobalAvgPool,
     Linear,
     MaxPool,
+    Pads,
     Relu,
     Shape,
 )
-from fedsparse.plan.operators import Pads
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,10 +22,10 @@ from fedsparse.plan import (
     GlobalAvgPool,
     Linear,
     MaxPool,
+    Pads,
     Relu,
     Shape,
 )
-from fedsparse.plan.operators import Pads
 from fedsparse.types import Float32Array
 
 

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from fedsparse.errors import PlanError
-from fedsparse.plan.operators import (
-    BatchNorm,
-    Conv,
-    Flatten,
-    Linear,
-    MaxPool,
-    Operator,
-    Relu,
-    Shape,
-)
-from fedsparse.plan.plan import INPUT, Node, Plan
+from fedsparse.plan.activations import Relu
+from fedsparse.plan.joins import Flatten
+from fedsparse.plan.loss import Loss
+from fedsparse.plan.norms import BatchNorm
+from fedsparse.plan.operator import Operator, Shape
+from fedsparse.plan.plan import INPUT, Node, Plan, check_arity
+from fedsparse.plan.resampling import GlobalAvgPool, MaxPool
+from fedsparse.plan.weighted import Conv, Linear
 
 
 class PlanBuilder:
@@ -53,8 +50,7 @@ class PlanBuilder:
             raise PlanError(
                 f"node '{node.name}' reads '{missing[0]}', which no earlier node yields"
             )
-        if len(node.inputs) != operator.arity:
-            raise PlanError(f"node '{node.name}': {operator.kind} reads {operator.arity} inputs")
+        check_arity(node)
         shapes = tuple(self.shapes[source] for source in node.inputs)
         try:
             self.shapes[node.name] = operator.output_shape(shapes)
@@ -68,26 +64,40 @@ class PlanBuilder:
         self,
         name: str,
         out_channels: int,
-        kernel: int,
+        kernel: int | Shape,
         *,
-        stride: int = 1,
-        pad: int = 0,
+        stride: int | Shape = 1,
+        pad: int | Shape = 0,
+        dilation: int | Shape = 1,
+        groups: int = 1,
         bias: bool = True,
         prunable: bool = True,
         source: str = "",
     ) -> str:
-        """A convolution with one kernel size, stride and padding for every spatial axis."""
+        """A convolution; a single kernel size, stride, ... holds for every spatial axis."""
         source = source or self.last
         axes = self._spatial_axes(source)
         operator = Conv(
             out_channels=out_channels,
-            kernel=(kernel,) * axes,
-            stride=(stride,) * axes,
-            pads=((pad, pad),) * axes,
+            kernel=_each(kernel, axes),
+            stride=_each(stride, axes),
+            pads=tuple((size, size) for size in _each(pad, axes)),
+            dilation=_each(dilation, axes),
+            groups=groups,
             bias=bias,
             prunable=prunable,
         )
         return self.add(operator, source, name=name)
+
+    def depthwise(
+        self, name: str, kernel: int | Shape, *, stride: int | Shape = 1, pad: int | Shape = 0
+    ) -> str:
+        """A convolution of every channel by itself, dense and without bias: it has few weights."""
+        channels = self.shapes[self.last][0]
+        return self.conv(
+            name, channels, kernel, stride=stride, pad=pad, groups=channels, bias=False,
+            prunable=False,
+        )  # fmt: skip
 
     def max_pool(self, kernel: int, *, stride: int | None = None, name: str = "") -> str:
         """Max pooling without padding; the stride is the kernel size by default."""
@@ -105,6 +115,10 @@ class PlanBuilder:
         """`max(x, 0)`."""
         return self.add(Relu(), name=name)
 
+    def global_avg_pool(self, name: str = "") -> str:
+        """The mean of every channel."""
+        return self.add(GlobalAvgPool(), name=name)
+
     def flatten(self, name: str = "") -> str:
         """A feature map as a vector."""
         return self.add(Flatten(), name=name)
@@ -113,7 +127,7 @@ class PlanBuilder:
         """A fully connected layer with bias."""
         return self.add(Linear(out_features=out_features, prunable=prunable), name=name)
 
-    def build(self, output: str = "") -> Plan:
+    def build(self, output: str = "", *, loss: Loss = Loss.CROSS_ENTROPY) -> Plan:
         """The plan of all nodes that `output` (default: the last node) needs, in the order added.
 
         Raises:
@@ -124,7 +138,7 @@ class PlanBuilder:
             if node.name in needed:
                 needed.update(node.inputs)
         nodes = tuple(node for node in self._nodes if node.name in needed)
-        return Plan(name=self.name, input_shape=self.shapes[INPUT], nodes=nodes)
+        return Plan(name=self.name, input_shape=self.shapes[INPUT], nodes=nodes, loss=loss)
 
     def _spatial_axes(self, source: str) -> int:
         return len(self.shapes.get(source, ())) - 1
@@ -135,3 +149,8 @@ class PlanBuilder:
             count += 1
             candidate = f"{name}_{count}"
         return candidate
+
+
+def _each(value: int | Shape, axes: int) -> Shape:
+    """One value for each axis."""
+    return value if isinstance(value, tuple) else (value,) * axes

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from fedsparse.errors import PlanError
-from fedsparse.plan.operators import (
-    Operator,
-    Shape,
-    Tensor,
-    from_attributes,
-    to_attributes,
-)
+from fedsparse.plan.loss import Loss
+from fedsparse.plan.operator import Operator, Shape, Tensor
+from fedsparse.plan.operators import from_attributes, to_attributes
 
 FORMAT: Final = "fedsparse.plan"
-VERSION: Final = 1
+VERSION: Final = 2
 INPUT: Final = "input"
 MAX_NODES: Final = 2_000
 MAX_PARAMETERS: Final = 2**31 - 1
+MAX_VALUES: Final = 2**31 - 1  # of one node, for one sample
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,9 +33,10 @@ class Node:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """A classifier as a list of nodes in an order in which they can be run.
+    """A model as a list of nodes in an order in which they can be run.
 
-    The last node's output is the logits, of shape `(classes,)`; the loss is softmax cross-entropy.
+    The last node's output is what the loss reads, of shape `(outputs,)`: logits, or with
+    `Loss.MSE` the prediction itself.
     Every flat vector of prunable (or dense) values in the project follows the order of
     `prunable` (or `dense`).
 
@@ -45,6 +44,7 @@ class Plan:
         name: the model's name.
         input_shape: one sample's shape, `(channels, *spatial)` or `(features,)`.
         nodes: topologically ordered; an input is `"input"` or the name of an earlier node.
+        loss: what it is trained for.
 
     Raises:
         PlanError: a name used twice, an unknown or later input, shapes that do not fit.
@@ -53,6 +53,7 @@ class Plan:
     name: str
     input_shape: Shape
     nodes: tuple[Node, ...]
+    loss: Loss = Loss.CROSS_ENTROPY
     shapes: dict[str, Shape] = field(init=False, repr=False, compare=False)
     tensors: tuple[Tensor, ...] = field(init=False, repr=False, compare=False)
     digest: str = field(init=False, compare=False)
@@ -72,9 +73,8 @@ class Plan:
                 tensors.extend(node.operator.tensors(node.name, inputs))
             except PlanError as error:
                 raise PlanError(f"node '{node.name}': {error}") from error
-        logits = shapes[self.nodes[-1].name]
-        if len(logits) != 1 or logits[0] < 2:
-            raise PlanError(f"the last node must yield two or more logits, it yields {logits}")
+            _check_size(node, shapes[node.name])
+        _check_outputs(shapes[self.nodes[-1].name], self.loss)
         if not any(tensor.prunable for tensor in tensors):
             raise PlanError("the plan has no prunable tensor: nothing could be sparse")
         if sum(tensor.size for tensor in tensors) > MAX_PARAMETERS:
@@ -85,7 +85,7 @@ class Plan:
 
     @property
     def classes(self) -> int:
-        """Number of logits."""
+        """Outputs of the last node: the classes, where the loss is cross-entropy."""
         return self.shapes[self.nodes[-1].name][0]
 
     @property
@@ -122,6 +122,7 @@ class Plan:
             "version": VERSION,
             "name": self.name,
             "input": self.input_shape,
+            "loss": self.loss.value,
             "nodes": [
                 {
                     "name": node.name,
@@ -154,12 +155,36 @@ class Plan:
             name=str(document.get("name", "model")),
             input_shape=tuple(shape),
             nodes=_ordered([_parse_node(index, node) for index, node in enumerate(nodes)]),
+            loss=_parse_loss(document.get("loss", Loss.CROSS_ENTROPY)),
         )
 
 
 def _check_number(nodes: Sequence[object]) -> None:
     if not 0 < len(nodes) <= MAX_NODES:
         raise PlanError(f"a plan has 1 to {MAX_NODES} nodes, this one {len(nodes)}")
+
+
+def _check_size(node: Node, shape: Shape) -> None:
+    if math.prod(shape) > MAX_VALUES:
+        raise PlanError(f"node '{node.name}' yields {shape}: more than {MAX_VALUES} values")
+
+
+def _check_outputs(shape: Shape, loss: Loss) -> None:
+    if len(shape) == 1 and shape[0] >= loss.least_outputs:
+        return
+    if loss is Loss.CROSS_ENTROPY:
+        raise PlanError(
+            f"the last node must yield two or more logits, it yields {shape}; a single yes or no "
+            'is for the loss "bce"'
+        )
+    raise PlanError(f"the last node must yield a vector, (outputs,), it yields {shape}")
+
+
+def _parse_loss(name: Any) -> Loss:  # noqa: ANN401
+    known = [loss.value for loss in Loss]
+    if not isinstance(name, str) or name not in known:
+        raise PlanError(f'"loss" must be one of {", ".join(known)}, got {name!r}')
+    return Loss(name)
 
 
 def _parse_node(index: int, document: Any) -> Node:  # noqa: ANN401
@@ -195,14 +220,21 @@ def _ordered(nodes: Sequence[Node]) -> tuple[Node, ...]:
     return tuple(ordered)
 
 
+def check_arity(node: Node) -> None:
+    """Raise `PlanError` where a node is given a number of inputs that its operator cannot read."""
+    operator = node.operator
+    if not operator.reads(len(node.inputs)):
+        more = " or more" if operator.variadic else ""
+        raise PlanError(
+            f"node '{node.name}': {operator.kind} reads {operator.arity}{more} inputs, "
+            f"it is given {len(node.inputs)}"
+        )
+
+
 def _input_shapes(node: Node, shapes: dict[str, Shape]) -> tuple[Shape, ...]:
     if node.name in shapes:
         raise PlanError(f"two nodes are called '{node.name}'")
-    if len(node.inputs) != node.operator.arity:
-        raise PlanError(
-            f"node '{node.name}': {node.operator.kind} reads {node.operator.arity} inputs, "
-            f"it is given {len(node.inputs)}"
-        )
+    check_arity(node)
     for source in node.inputs:
         if source not in shapes:
             raise PlanError(f"node '{node.name}' reads '{source}', which no earlier node yields")

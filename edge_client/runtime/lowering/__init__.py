@@ -34,7 +34,9 @@ from fedsparse.plan import (
     Flatten,
     GlobalAvgPool,
     Linear,
+    Loss,
     MaxPool,
+    Node,
     Plan,
     Relu,
     Role,
@@ -73,8 +75,10 @@ def lower(
         accumulate: whether a step has several micro-batches.
 
     Raises:
-        EngineError: a count does not fit its tensor, or a pooling window cannot be run.
+        EngineError: a count does not fit its tensor, or a node or the loss cannot be run.
     """
+    if plan.loss is not Loss.CROSS_ENTROPY:
+        raise EngineError(f"the sparse engine has no kernel for the loss '{plan.loss.value}'")
     builder = Builder(
         plan,
         _counts(plan, kept),
@@ -84,14 +88,14 @@ def lower(
     )
     _load(builder)
     for node in plan.nodes:
-        forward, _ = RULES[type(node.operator)]
+        forward, _ = _rule(node)
         builder.define(node.name, forward(builder, node, node.operator))
     forward_end = len(builder.instructions)
     last = plan.nodes[-1].name
     _loss(builder, last)
     for node in reversed(plan.nodes):
         if node.name in builder.gradients:
-            _, backward = RULES[type(node.operator)]
+            _, backward = _rule(node)
             backward(builder, node, node.operator, builder.gradients.pop(node.name))
     done = builder.instructions
     for buffer in builder.buffers:
@@ -109,6 +113,20 @@ def lower(
         weights=tuple(builder.weights),
         lone_norms=tuple(builder.lone_norms),
     )
+
+
+def _rule(node: Node) -> tuple[Forward, Backward]:
+    operator = node.operator
+    if type(operator) not in RULES:
+        raise EngineError(
+            f"node '{node.name}': the sparse engine has no kernel for '{operator.kind}'"
+        )
+    if isinstance(operator, Conv) and (operator.groups > 1 or max(operator.dilation) > 1):
+        raise EngineError(
+            f"node '{node.name}': the sparse engine has no kernel for a conv with "
+            f"groups = {operator.groups} and dilation {operator.dilation}"
+        )
+    return RULES[type(operator)]
 
 
 def _counts(plan: Plan, kept: Sequence[int]) -> dict[str, int]:

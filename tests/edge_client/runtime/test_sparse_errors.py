@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from engine_plans import between, conv, node, random_batch, random_mask, random_weights
 
+from edge_client.runtime.lowering import lower
 from edge_client.runtime.sparse import SparseEngine
 from fedsparse.errors import EngineError
-from fedsparse.plan import INPUT, BatchNorm, Flatten, Linear, MaxPool, Plan, Relu
+from fedsparse.plan import (
+    INPUT,
+    BatchNorm,
+    Flatten,
+    Linear,
+    Loss,
+    MaxPool,
+    Operator,
+    Plan,
+    Relu,
+    Silu,
+)
 from fedsparse.types import Weights
 
 PLAN = between(conv(4, (3,)), (3, 8))
@@ -122,3 +135,23 @@ def test_a_pooling_window_that_is_too_large_is_named() -> None:
     weights = Weights(prunable=np.ones(1, np.float32), dense=np.zeros(2, np.float32))
     with pytest.raises(EngineError, match=r"node 'pool'.*spans 89701 positions"):
         engine(plan=plan, mask=mask, weights=weights)
+
+
+@pytest.mark.parametrize(
+    ("operator", "message"),
+    [
+        (Silu(), "node 'middle': the sparse engine has no kernel for 'silu'"),
+        (replace(conv(4, (3,)), groups=2), "node 'middle'.* a conv with groups = 2"),
+        (replace(conv(4, (3,)), dilation=(2,)), r"node 'middle'.* dilation \(2,\)"),
+    ],
+)
+def test_an_operator_without_a_kernel_is_named(operator: Operator, message: str) -> None:
+    plan = between(operator, (4, 8))
+    with pytest.raises(EngineError, match=message):
+        lower(plan, [tensor.size for tensor in plan.prunable])
+
+
+def test_a_loss_without_a_kernel_is_named() -> None:
+    plan = replace(PLAN, loss=Loss.MSE)
+    with pytest.raises(EngineError, match="no kernel for the loss 'mse'"):
+        lower(plan, [tensor.size for tensor in plan.prunable])

@@ -51,7 +51,7 @@ def test_what_does_not_fit_is_refused_with_the_nodes_name() -> None:
         model.linear("fc", 3)
     with pytest.raises(PlanError, match="node 'x' reads 'nothing', which no earlier node yields"):
         model.add(Relu(), "nothing", name="x")
-    with pytest.raises(PlanError, match="node 'add': add reads 2 inputs"):
+    with pytest.raises(PlanError, match="node 'add': add reads 2 inputs, it is given 1"):
         model.add(Add(), INPUT)
     with pytest.raises(PlanError, match="node 'conv'"):
         model.conv("conv", 3, 11)

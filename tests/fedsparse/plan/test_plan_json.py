@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -18,20 +19,37 @@ from fedsparse.plan import (
     Add,
     AvgPool,
     BatchNorm,
+    Concat,
     Conv,
+    Dropout,
     Flatten,
+    Gelu,
     GlobalAvgPool,
+    GroupNorm,
+    HardSigmoid,
+    HardSwish,
+    LayerNorm,
+    LeakyRelu,
     Linear,
+    Loss,
     MaxPool,
+    Mul,
     Node,
     Plan,
     Relu,
+    Relu6,
     Role,
+    Sigmoid,
+    Silu,
+    Tanh,
+    Upsample,
 )
 from fedsparse.plan.builder import PlanBuilder
 
-# Of the plan below. It must never change: devices name their masks and plans by it.
-GOLDEN_DIGEST = "c28a48c040a4d6a4a4f0082d4a9afe5e1a4d770c234937e4b3660b3d1ca6d23f"
+# Of the plans below. They must never change: devices name their masks and plans by them.
+GOLDEN_DIGEST = "75cb086b0c12578a330675fdfa23598e94bf3e3e816b22ba5fd33f4f82142984"
+
+OTHER_GOLDEN_DIGEST = "d32e135f74eabd9e0e93f3e18d21a018b3712b0c0ef67b6c33260d4f014eadac"
 
 
 def every_operator() -> Plan:
@@ -54,6 +72,28 @@ def every_operator() -> Plan:
     return builder.build()
 
 
+def every_other_operator() -> Plan:
+    """A depthwise block with a squeeze-and-excite gate, and every activation; for two answers."""
+    builder = PlanBuilder("other", (3, 8, 6))
+    builder.conv("stem", 4, (3, 2), stride=(2, 1), dilation=(1, 2), pad=1)
+    builder.add(GroupNorm(groups=2), name="groups")
+    block = builder.add(HardSwish(), name="block")
+    builder.global_avg_pool("squeeze")
+    builder.linear("excite", 4)
+    gate = builder.add(HardSigmoid(), name="gate")
+    builder.add(Mul(), block, gate, name="gated")
+    builder.depthwise("depth", 3, pad=1)
+    builder.add(LayerNorm(axes=2), name="layer")
+    builder.add(Upsample(scale=(2, 1)), name="up")
+    for operator in (Relu6(), LeakyRelu(slope=0.2), Sigmoid(), Tanh(), Silu(), Gelu(), Dropout()):
+        builder.add(operator)
+    builder.flatten("left")
+    builder.add(Flatten(), "up", name="right")
+    builder.add(Concat(), "left", "right", "left", name="joined")
+    builder.linear("last", 2)
+    return builder.build(loss=Loss.BCE)
+
+
 def document(plan: Plan | None = None) -> dict[str, Any]:
     parsed: dict[str, Any] = json.loads((plan or every_operator()).to_json())
     return parsed
@@ -64,12 +104,14 @@ def node(parsed: dict[str, Any], name: str) -> dict[str, Any]:
     return found
 
 
-def test_the_example_uses_every_operator() -> None:
-    assert {one.operator.kind for one in every_operator().nodes} == set(OPERATORS)
+def test_the_examples_use_every_operator() -> None:
+    nodes = (*every_operator().nodes, *every_other_operator().nodes)
+    assert {one.operator.kind for one in nodes} == set(OPERATORS)
 
 
-def test_a_plan_survives_its_text() -> None:
-    plan = every_operator()
+@pytest.mark.parametrize("make", [every_operator, every_other_operator])
+def test_a_plan_survives_its_text(make: Callable[[], Plan]) -> None:
+    plan = make()
     again = Plan.from_json(plan.to_json())
     assert again == plan
     assert again.digest == plan.digest
@@ -79,6 +121,7 @@ def test_a_plan_survives_its_text() -> None:
 
 def test_the_digest_of_a_plan_never_changes() -> None:
     assert every_operator().digest == GOLDEN_DIGEST
+    assert every_other_operator().digest == OTHER_GOLDEN_DIGEST
 
 
 def test_the_digest_does_not_depend_on_how_the_text_was_written() -> None:
@@ -94,6 +137,9 @@ def test_whatever_changes_the_model_changes_the_digest() -> None:
     for change in (
         lambda d: d.update(name="other"),
         lambda d: d.update(input=[2, 16]),
+        lambda d: d.update(loss="mse"),
+        lambda d: node(d, "stem").update(dilation=[2], pads=[[2, 2]]),
+        lambda d: node(d, "branch").update(groups=2),
         lambda d: node(d, "stem").update(prunable=False),
         lambda d: node(d, "norm").update(eps=1e-3),
         lambda d: node(d, "branch").update(bias=True),
@@ -102,14 +148,16 @@ def test_whatever_changes_the_model_changes_the_digest() -> None:
         parsed = document()
         change(parsed)
         digests.add(Plan.from_json(json.dumps(parsed)).digest)
-    assert len(digests) == 7
+    assert len(digests) == 10
 
 
 def test_an_attribute_that_has_a_default_may_be_left_out() -> None:
     parsed = document()
     for key in ("eps", "momentum"):
         del node(parsed, "norm")[key]
-    del node(parsed, "stem")["bias"]
+    for key in ("bias", "dilation", "groups"):
+        del node(parsed, "stem")[key]
+    del parsed["loss"]
     assert Plan.from_json(json.dumps(parsed)).digest == every_operator().digest
 
 
@@ -167,7 +215,7 @@ def linear(name: str, *inputs: str, out: int = 4) -> dict[str, Any]:
 
 def plan_of(*nodes: dict[str, Any], shape: Any = (4,)) -> str:  # noqa: ANN401
     return json.dumps(
-        {"format": "fedsparse.plan", "version": 1, "name": "x", "input": shape, "nodes": nodes}
+        {"format": "fedsparse.plan", "version": 2, "name": "x", "input": shape, "nodes": nodes}
     )
 
 
@@ -193,7 +241,8 @@ def test_a_cycle_is_refused(nodes: list[dict[str, Any]]) -> None:
         ([linear("a", "nowhere")], "node 'a' reads 'nowhere'"),
         ([linear("a", "input", "input")], "linear reads 1 inputs, it is given 2"),
         ([linear("a")], "linear reads 1 inputs, it is given 0"),
-        ([linear("a", "input", out=1)], "two or more logits"),
+        ([linear("a", "input", out=1)], 'two or more logits.* is for the loss "bce"'),
+        ([{"name": "c", "op": "concat", "inputs": ["input"]}], "concat reads 2 or more inputs, it"),
         ([{"name": "r", "op": "relu", "inputs": ["input"]}], "no prunable tensor"),
         ([{**linear("a", "input"), "prunable": False}], "no prunable tensor"),
         ([{**linear("a", "input"), "op": "attention"}], "'attention' is not supported; supported"),
@@ -221,6 +270,9 @@ def test_a_plan_that_cannot_run_is_refused_and_the_node_named(
     ("name", "change", "complaint"),
     [
         ("branch", {"out_channels": 5}, "node 'sum': add needs two inputs of one shape"),
+        ("stem", {"groups": 3}, "node 'stem': 2 input and 4 output channels must both divide by"),
+        ("stem", {"dilation": [7]}, r"node 'stem': .* with dilation \(7,\) does not fit"),
+        ("stem", {"dilation": [1, 1]}, "node 'stem': .* got .* dilation"),
         ("stem", {"kernel": [99]}, "node 'stem': a window of"),
         ("stem", {"kernel": [3, 3]}, "node 'stem'.*one kernel size, stride and padding"),
         ("hidden", {"inputs": ["max"]}, "node 'hidden': linear needs a flat input"),
@@ -242,7 +294,7 @@ ABSURD: list[Any] = [
 ]  # fmt: skip
 SIZES = [
     ("last", "out_features"), ("stem", "out_channels"), ("stem", "kernel"), ("stem", "stride"),
-    ("mean", "kernel"), ("max", "stride"),
+    ("mean", "kernel"), ("max", "stride"), ("stem", "dilation"), ("stem", "groups"),
 ]  # fmt: skip
 
 
@@ -257,6 +309,57 @@ def test_absurd_sizes_are_refused_before_anything_is_made_of_them(
     node(parsed, name)[key] = value
     with pytest.raises(PlanError):
         Plan.from_json(json.dumps(parsed))
+
+
+@pytest.mark.parametrize(
+    ("name", "key"), [("up", "scale"), ("groups", "groups"), ("layer", "axes")]
+)
+@pytest.mark.parametrize("value", ABSURD, ids=lambda value: repr(value)[:12])
+def test_absurd_sizes_of_the_other_operators_are_refused(
+    name: str,
+    key: str,
+    value: Any,  # noqa: ANN401
+) -> None:
+    parsed = document(every_other_operator())
+    node(parsed, name)[key] = value
+    with pytest.raises(PlanError, match=name):
+        Plan.from_json(json.dumps(parsed))
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value"),
+    [
+        ("dropout", "p", 1.0), ("dropout", "p", -0.1), ("dropout", "p", [0.5]),
+        ("leaky_relu", "slope", -0.1), ("gelu", "approximate", 1), ("gelu", "approximate", "tanh"),
+        ("layer", "eps", -1.0), ("groups", "eps", True),
+    ],
+)  # fmt: skip
+def test_absurd_attributes_of_the_other_operators_are_refused(
+    name: str,
+    key: str,
+    value: Any,  # noqa: ANN401
+) -> None:
+    parsed = document(every_other_operator())
+    node(parsed, name)[key] = value
+    with pytest.raises(PlanError, match=f"node '{name}'.*{key}"):
+        Plan.from_json(json.dumps(parsed))
+
+
+@pytest.mark.parametrize("loss", ["hinge", "", None, 1, [], {}, ["mse"], True])
+def test_a_loss_that_is_not_known_is_refused(loss: Any) -> None:  # noqa: ANN401
+    with pytest.raises(PlanError, match='"loss" must be one of cross_entropy, mse, bce, got'):
+        Plan.from_json(json.dumps({**document(), "loss": loss}))
+
+
+@pytest.mark.parametrize("loss", ["mse", "bce"])
+def test_a_single_output_is_enough_where_the_loss_has_no_classes(loss: str) -> None:
+    plan = json.loads(plan_of(linear("a", "input", out=1)))
+    again = Plan.from_json(json.dumps({**plan, "loss": loss}))
+    assert (again.loss, again.shapes["a"]) == (Loss(loss), (1,))
+    conv = {"name": "c", "op": "conv", "inputs": ["input"], "out_channels": 1, "kernel": [1],
+            "stride": [1], "pads": [[0, 0]]}  # fmt: skip
+    with pytest.raises(PlanError, match=r"must yield a vector, \(outputs,\), it yields \(1, 5\)"):
+        Plan.from_json(json.dumps({**plan, "input": [2, 5], "nodes": [conv], "loss": loss}))
 
 
 @pytest.mark.parametrize("pads", [1, [1], [1, 1], [[1]], [[1, 1, 1]], [[-1, 0]], [[1.0, 1]], None])
@@ -299,6 +402,18 @@ def test_a_model_too_large_to_index_is_refused() -> None:
         Plan.from_json(plan_of(big))
 
 
+def test_a_value_too_large_to_index_is_refused() -> None:
+    up = {"name": "up", "op": "upsample", "inputs": ["input"], "scale": [2**30]}
+    with pytest.raises(PlanError, match=r"node 'up' yields .*: more than 2147483647 values"):
+        Plan.from_json(plan_of(up, shape=[4, 4]))
+    joined = [{"name": "c0", "op": "concat", "inputs": ["input", "input"]}]
+    joined += [
+        {"name": f"c{i}", "op": "concat", "inputs": [f"c{i - 1}"] * 2} for i in range(1, 1_000)
+    ]
+    with pytest.raises(PlanError, match="node 'c28' yields"):
+        Plan.from_json(plan_of(*joined))
+
+
 def test_a_plan_of_very_many_nodes_is_refused_quickly() -> None:
     nodes = [linear("n0", "input")]
     nodes += [linear(f"n{i}", f"n{i - 1}") for i in range(1, 30_000)]
@@ -313,9 +428,9 @@ def test_a_plan_of_very_many_nodes_is_refused_quickly() -> None:
     [
         "", "{", "[]", "null", "7", '"x"', "\x00", "[" * 200_000, b"\xff\xfe\xfd",
         '{"format": "other"}', '{"format": "fedsparse.plan"}',
-        '{"format": "fedsparse.plan", "version": 2}',
-        '{"format": "fedsparse.plan", "version": 1, "nodes": {}, "input": [4]}',
-        '{"format": "fedsparse.plan", "version": 1, "nodes": [], "input": "4"}',
+        '{"format": "fedsparse.plan", "version": 1}',
+        '{"format": "fedsparse.plan", "version": 2, "nodes": {}, "input": [4]}',
+        '{"format": "fedsparse.plan", "version": 2, "nodes": [], "input": "4"}',
     ],
 )  # fmt: skip
 def test_text_that_is_no_plan_is_refused(text: str | bytes) -> None:
