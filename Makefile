@@ -9,7 +9,7 @@ export OPENBLAS_NUM_THREADS := 1
 export OMP_NUM_THREADS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-e2e check clean
+.PHONY: help demo test test-e2e check wheels clean
 
 help: ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  make \1	/' | expand -t 20
@@ -25,6 +25,9 @@ test-e2e: $(VENV)/dev.stamp ## Run the long end-to-end tests
 
 check: $(VENV)/dev.stamp ## Lint, types, import rules
 	PATH="$(CURDIR)/$(BIN):$$PATH" scripts/check
+
+wheels: $(VENV)/gateway.stamp ## Build the wheels that devices install, for x86-64 and aarch64, into dist/
+	PYTHON="$(CURDIR)/$(BIN)/python" scripts/wheels dist
 
 clean: ## Remove what the other commands made
 	rm -rf $(VENV) out dist build edge_client/runtime/native/*.so
