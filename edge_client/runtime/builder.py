@@ -44,6 +44,7 @@ class Builder:
         self.momentum = momentum
         self.weight_decay = weight_decay
         self.accumulate = accumulate
+        self.node = INPUT  # the one that is being lowered
         self.sizes = {tensor.name: tensor.size for tensor in plan.tensors}
         self.instructions: list[Instruction] = []
         self.start: list[Instruction] = []
@@ -90,7 +91,12 @@ class Builder:
             if isinstance(buffer, Buffer):
                 buffer.first = now if buffer.first < 0 else buffer.first
                 buffer.last = now
-        self.instructions.append(Instruction(kernel=kernel, fields=fields, units=units, work=work))
+        self.instructions.append(self._call(kernel, units, work, fields))
+
+    def _call(
+        self, kernel: str, units: int, work: Work, fields: Mapping[str, Field]
+    ) -> Instruction:
+        return Instruction(kernel=kernel, fields=fields, node=self.node, units=units, work=work)
 
     def read(self, name: str, *, saved: bool = False) -> Buffer:
         """The value called `name`, for one forward reader; `saved` if backward reads it again."""
@@ -170,11 +176,7 @@ class Builder:
         if self.accumulate:
             made.persistent = True
             clear: dict[str, Field] = {"count": count, "output": made}
-            self.start.append(
-                Instruction(
-                    kernel="clear", fields=clear, units=count, work=Work(fixed_touches=count)
-                )
-            )
+            self.start.append(self._call("clear", count, Work(fixed_touches=count), clear))
         return made
 
     def count(self, tensor: str) -> int:
@@ -196,6 +198,6 @@ class Builder:
             "value": Ref(store=Store.VALUE, tensor=tensor),
         }
         if self.accumulate:
-            self.updates.append(Instruction(kernel="sgd", fields=fields, units=count, work=work))
+            self.updates.append(self._call("sgd", count, work, fields))
         else:
             self.emit("sgd", count, work, **fields)

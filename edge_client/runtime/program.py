@@ -97,12 +97,14 @@ class Instruction:
     Attributes:
         kernel: its name in the library, without prefix and variant.
         fields: its arguments, by the names of `native/operations.h`; what is missing is NULL.
+        node: the node of the plan that it works for.
         units: independent parts of it, which threads may share (`native/operations.h`).
         work: what all of it takes.
     """
 
     kernel: str
     fields: Mapping[str, Field]
+    node: str
     units: int
     work: Work
 

@@ -86,9 +86,10 @@ class SparseEngine:
         count = -(-batch // self._micro_batch)
         bounds = [batch * i // count for i in range(count + 1)]
         smallest = batch // count
-        if smallest == 1 and self._lone_norms:
+        lone_norms = self.program.lone_norms
+        if smallest == 1 and lone_norms:
             raise EngineError(
-                f"a batch of one has no variance for batch-norm '{self._lone_norms[0]}': drop the "
+                f"a batch of one has no variance for batch-norm '{lone_norms[0]}': drop the "
                 f"last sample, or choose a batch size that leaves two or more"
             )
         return [slice(start, stop) for start, stop in pairwise(bounds)]
@@ -127,7 +128,7 @@ class SparseEngine:
             weight_decay=self._weight_decay,
             accumulate=self._micro_batch < self.batch_size,
         )
-        self._lone_norms = program.lone_norms
+        self.program = program
         self._packed_mask = np.packbits(mask)
         self._parameters = Parameters(
             self.plan,

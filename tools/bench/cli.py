@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +14,23 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tools.bench.accuracy import LevelResult
+
+
+class Grouping(str, Enum):
+    """What a profile adds up."""
+
+    CALL = "call"
+    KERNEL = "kernel"
+    NODE = "node"
+
+
+class Variant(str, Enum):
+    """Vectors of the kernels."""
+
+    AVX512 = "avx512"
+    AVX2 = "avx2"
+    BASE = "base"
+
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -61,6 +79,50 @@ def accuracy(
         typer.echo(path.read_text(encoding="utf-8"), nl=False)
     else:
         _print_table(results, path)
+
+
+@app.command()
+def profile(
+    model: Annotated[str, typer.Argument(help="A model of the zoo, or a plan.json.")],
+    density: Annotated[float, typer.Option(min=0.0001, max=1.0, help="Kept fraction.")] = 0.1,
+    batch: Annotated[int, typer.Option(min=1, help="Samples of a step.")] = 32,
+    micro_batch: Annotated[
+        int, typer.Option(min=0, help="Samples that go through at once; 0 = the batch.")
+    ] = 0,
+    threads: Annotated[int, typer.Option(min=1, max=64, help="Of a step.")] = 1,
+    steps: Annotated[int, typer.Option(min=1, help="How many are timed.")] = 30,
+    by: Annotated[Grouping, typer.Option(help="What is added up.")] = Grouping.CALL,
+    rows: Annotated[int, typer.Option(min=0, help="Rows of the table; 0 = all.")] = 0,
+    variant: Annotated[
+        Variant | None, typer.Option(help="Vectors; by default what fits best.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print every call as JSON.")] = False,
+) -> None:
+    """Where the time of a sparse training step goes: its kernel calls, timed one by one.
+
+    "of peak" is the share of the machine's measured multiply-add rate; "GB/s" counts the buffers
+    that a call reads or writes, each once, weights and indices aside.
+    """
+    import json
+
+    from rich.console import Console
+
+    from edge_client.runtime.setup import EngineSetup
+    from tools.bench.models import find_plan
+    from tools.bench.profile import measure_profile, profile_table
+
+    result = measure_profile(
+        find_plan(model),
+        density,
+        {"batch_size": batch, "threads": threads},
+        steps=steps,
+        variant=variant.value if variant else None,
+        setup=EngineSetup(micro_batch=micro_batch or batch, threads=threads),
+    )
+    if as_json:
+        typer.echo(json.dumps(result.to_document(), indent=2))
+    else:
+        Console().print(profile_table(result, by.value, rows))
 
 
 def _print_table(results: Sequence[LevelResult], path: Path) -> None:

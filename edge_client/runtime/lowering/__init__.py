@@ -88,6 +88,7 @@ def lower(
     )
     _load(builder)
     for node in plan.nodes:
+        builder.node = node.name
         forward, _ = _rule(node)
         builder.define(node.name, forward(builder, node, node.operator))
     forward_end = len(builder.instructions)
@@ -95,6 +96,7 @@ def lower(
     _loss(builder, last)
     for node in reversed(plan.nodes):
         if node.name in builder.gradients:
+            builder.node = node.name
             _, backward = _rule(node)
             backward(builder, node, node.operator, builder.gradients.pop(node.name))
     done = builder.instructions

@@ -3,6 +3,7 @@
 
 #include "batch_norm.h"
 #include "elementwise.h"
+#include "limits.h"
 #include "loss.h"
 #include "pooling.h"
 #include "product.h"

@@ -126,4 +126,11 @@ typedef struct {
     float *velocity;
 } sgd_arguments;
 
+/* The limits of the machine (limits.h). One unit. */
+typedef struct {
+    int64_t count, rounds;
+    const float *input;
+    float *output;
+} limit_arguments;
+
 #endif

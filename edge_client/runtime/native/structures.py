@@ -115,6 +115,12 @@ class Call(ctypes.Structure):
     )
 
 
+class Limit(ctypes.Structure):
+    """`limit_arguments`."""
+
+    _fields_ = _fields("count rounds", "", "input output")
+
+
 ARGUMENTS: Final[dict[str, type[ctypes.Structure]]] = {
     "product": Product,
     "weight_gradient": WeightGradient,
@@ -136,4 +142,7 @@ ARGUMENTS: Final[dict[str, type[ctypes.Structure]]] = {
     "batch_norm_backward": BatchNorm,
     "cross_entropy": CrossEntropy,
     "sgd": Sgd,
+    "fma_limit": Limit,
+    "load_limit": Limit,
+    "copy_limit": Limit,
 }

@@ -1,0 +1,71 @@
+"""One case of a measurement, as a folder: what every engine's worker trains on. No numpy."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+from fedsparse.errors import DataError
+from fedsparse.plan import Plan
+
+MOMENTUM: Final = 0.9
+LEARNING_RATE: Final = 1e-3  # so small that nothing diverges within a measurement
+BATCHES: Final = 4  # different ones, taken in turn, as an epoch does
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """What is trained.
+
+    Attributes:
+        kept: kept weights of each prunable tensor, in plan order.
+        batch_size: samples of a step.
+        threads: of the engine.
+        seed: makes mask, weights, samples and targets.
+        batches: how many there are.
+    """
+
+    kept: tuple[int, ...]
+    batch_size: int = 32
+    threads: int = 1
+    seed: int = 0
+    batches: int = BATCHES
+
+
+def kept_at(plan: Plan, density: float) -> tuple[int, ...]:
+    """Kept weights of each prunable tensor at one density for all: the same share, at least one."""
+    return tuple(max(1, round(density * tensor.size)) for tensor in plan.prunable)
+
+
+def write_case(folder: Path, plan: Plan, case: Case) -> None:
+    """Describe a case; `python -m edge_client.bench.inputs` adds the arrays."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "plan.json").write_text(plan.to_json(), encoding="utf-8")
+    (folder / "case.json").write_text(json.dumps(asdict(case)), encoding="utf-8")
+
+
+def read_case(folder: Path) -> tuple[Plan, Case]:
+    """Read what `write_case` wrote.
+
+    Raises:
+        DataError: it is not there, or is something else.
+    """
+    try:
+        plan = Plan.from_json((folder / "plan.json").read_bytes())
+        document = json.loads((folder / "case.json").read_text(encoding="utf-8"))
+        return plan, Case(**{**document, "kept": tuple(document["kept"])})
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise DataError(f"{folder} holds no case: {error}") from error
+
+
+def density_name(density: float) -> str:
+    """How a density is written in tables, files and folders."""
+    return f"{density:g}"
+
+
+def mean_density(plan: Plan, kept: Sequence[int]) -> float:
+    """The kept share of all prunable weights."""
+    return sum(kept) / plan.num_prunable
