@@ -5,12 +5,25 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch_zoo import MODULES, logits_of, zoo_model
 
-from aggregator.models.to_torch import load_weights, loss_function, to_torch
+from aggregator.models.to_torch import _RUN, load_weights, loss_function, to_torch
 from aggregator.models.weights import from_tensors
 from fedsparse.errors import PlanError
-from fedsparse.plan import INPUT, Flatten, Linear, Node, Plan
+from fedsparse.plan import (
+    INPUT,
+    OPERATORS,
+    Flatten,
+    GlobalAvgPool,
+    Linear,
+    Loss,
+    Mul,
+    Node,
+    Plan,
+    Upsample,
+)
+from fedsparse.plan.builder import PlanBuilder
 
 
 @pytest.mark.parametrize("name", sorted(MODULES))
@@ -46,7 +59,7 @@ def test_training_moves_the_running_statistics_as_the_original_does() -> None:
     samples = torch.randn((4, *plan.input_shape), generator=torch.Generator().manual_seed(1))
     labels = torch.arange(4)
     for each in (module, copied.train()):
-        loss_function(plan)(each(samples), labels).backward()
+        loss_function(plan.loss)(each(samples), labels).backward()
     torch.testing.assert_close(
         module.state_dict()["block2.shortcut_bn.running_var"],
         copied.state_dict()["block2.shortcut_bn.running_var"],
@@ -81,3 +94,36 @@ def test_a_node_name_that_torch_cannot_have_is_refused() -> None:
     )
     with pytest.raises(PlanError, match=r"forward\.weight"):
         to_torch(plan)
+
+
+def test_torch_has_every_operator_that_a_plan_can_hold() -> None:
+    assert {operator.kind for operator in _RUN} == set(OPERATORS)
+
+
+def test_a_gate_scales_channels_and_upsampling_repeats_positions() -> None:
+    model = PlanBuilder("gate", (2, 2, 3))
+    model.add(Upsample(scale=(2, 3)), name="up")
+    model.add(GlobalAvgPool(), "up", name="mean")
+    model.add(Mul(), "mean", "up")
+    model.flatten()
+    model.linear("fc", 2)
+    module = to_torch(model.build()).double()
+    x = torch.arange(24, dtype=torch.float64).reshape(2, 2, 2, 3)
+    up = F.interpolate(x, scale_factor=(2, 3), mode="nearest")
+    expected = (up * up.mean((2, 3), keepdim=True)).flatten(1)
+    with torch.no_grad():
+        module.get_parameter("fc.weight").copy_(torch.ones(2, 72))
+        torch.testing.assert_close(module(x)[:, 0], expected.sum(1))
+
+
+def test_each_loss_is_the_mean_that_its_definition_says() -> None:
+    outputs = torch.tensor([[0.5, -1.0], [2.0, 0.0]], dtype=torch.float64)
+    targets = torch.tensor([[1.0, 0.0], [0.0, 1.0]], dtype=torch.float64)
+    p = torch.sigmoid(outputs)
+    bce = -(targets * p.log() + (1 - targets) * (1 - p).log()).mean()
+    torch.testing.assert_close(loss_function(Loss.BCE)(outputs, targets), bce)
+    mse = ((outputs - targets) ** 2).mean()
+    torch.testing.assert_close(loss_function(Loss.MSE)(outputs, targets), mse)
+    entropy = -outputs.log_softmax(1)[[0, 1], [0, 1]].mean()
+    labels = torch.tensor([0, 1])
+    torch.testing.assert_close(loss_function(Loss.CROSS_ENTROPY)(outputs, labels), entropy)

@@ -28,7 +28,7 @@ class TorchOracle:
     ) -> None:
         self.plan = plan
         self.module = to_torch(plan).double()
-        self.loss = loss_function(plan)
+        self.loss = loss_function(plan.loss)
         self.parameters = dict(self.module.named_parameters())
         full = np.zeros(plan.num_prunable, np.float32)
         full[mask] = weights.prunable
