@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from edge_client.runtime.geometry import Geometry
 from edge_client.runtime.program import (
@@ -28,6 +28,7 @@ class Builder:
         kept: name of each weight tensor -> kept weights.
         momentum, weight_decay: of SGD.
         accumulate: whether gradients of micro-batches are added up before an update.
+        dense_layers: weight tensors that dense kernels are to be taken for.
     """
 
     def __init__(
@@ -38,12 +39,14 @@ class Builder:
         momentum: float,
         weight_decay: float,
         accumulate: bool = False,
+        dense_layers: Collection[str] = (),
     ) -> None:
         self.plan = plan
         self.kept = kept
         self.momentum = momentum
         self.weight_decay = weight_decay
         self.accumulate = accumulate
+        self.dense_layers = frozenset(dense_layers)
         self.node = INPUT  # the one that is being lowered
         self.sizes = {tensor.name: tensor.size for tensor in plan.tensors}
         self.instructions: list[Instruction] = []
@@ -138,34 +141,58 @@ class Builder:
                 "copy", count, Work(touches=2 * count), count=count, input=gradient, output=copied
             )
 
-    def padded(self, geometry: Geometry, source: Buffer, *, back: bool) -> Buffer:
-        """`source`, the input (or with `back` the output's gradient), padded for its walk."""
-        v, h = geometry.vertical, geometry.horizontal
-        channels = geometry.rows if back else geometry.channels
-        if back:
-            (top, bottom), (left, right) = v.gradient_pads, h.gradient_pads
-            height, width = v.output, h.output
-        else:
-            (top, bottom), (left, right) = (v.before, v.after), (h.before, h.after)
-            height, width = v.size, h.size
-        if not any((top, bottom, left, right)):
+    def padded(self, geometry: Geometry, source: Buffer) -> Buffer:
+        """`source`, the input of a layer, padded and divided into planes where it must be."""
+        if geometry.is_plain:
             return source
-        padded_height, padded_width = top + height + bottom, left + width + right
-        count = channels * padded_height * padded_width
-        made = self.buffer(floats=count)
+        v, h = geometry.vertical, geometry.horizontal
+        return self._pad(
+            source,
+            geometry.channels,
+            geometry.padded,
+            height=v.size,
+            width=h.size,
+            top=v.before,
+            left=h.before,
+            stride_height=v.stride,
+            stride_width=h.stride,
+            planes_down=v.planes,
+            planes_across=h.planes,
+            plane_height=v.plane,
+            plane_width=h.plane,
+        )
+
+    def padded_gradient(self, geometry: Geometry, gradient: Buffer) -> Buffer:
+        """The gradient of a layer's output, padded for the walk over the input's phases."""
+        v, h = geometry.vertical, geometry.horizontal
+        if not any((*v.gradient_pads, *h.gradient_pads)):
+            return gradient
+        return self._pad(
+            gradient,
+            geometry.rows,
+            geometry.gradient_padded,
+            height=v.output,
+            width=h.output,
+            top=v.gradient_pads[0],
+            left=h.gradient_pads[0],
+            stride_height=1,
+            stride_width=1,
+            planes_down=1,
+            planes_across=1,
+            plane_height=v.gradient_padded,
+            plane_width=h.gradient_padded,
+        )
+
+    def _pad(self, source: Buffer, channels: int, positions: int, **fields: Field) -> Buffer:
+        made = self.buffer(floats=channels * positions)
         self.emit(
             "pad",
             channels,
-            Work(touches=2 * count),
+            Work(touches=2 * channels * positions),
             channels=channels,
-            height=height,
-            width=width,
-            top=top,
-            left=left,
-            padded_height=padded_height,
-            padded_width=padded_width,
             input=source,
             output=made,
+            **fields,
         )
         return made
 

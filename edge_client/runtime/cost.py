@@ -65,7 +65,11 @@ def _sparse_cost(
 ) -> Cost:
     micro_batch = min(setup.micro_batch, batch_size)
     program = lower(
-        plan, kept, momentum=0.9 if momentum else 0.0, accumulate=micro_batch < batch_size
+        plan,
+        kept,
+        momentum=0.9 if momentum else 0.0,
+        accumulate=micro_batch < batch_size,
+        dense_layers=setup.dense_layers,
     )
     copies = 2 if momentum else 1
     parameters = FLOAT_BYTES * copies * (sum(kept) + plan.num_dense)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import ctypes
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Final
 
 import numpy as np
 
 from edge_client.runtime.arena import ALIGNMENT, lay_out
+from edge_client.runtime.geometry import Walk
+from edge_client.runtime.native import structures
 from edge_client.runtime.native.library import Library
 from edge_client.runtime.native.structures import ARGUMENTS, Call
 from edge_client.runtime.parameters import Int32Array, Parameters
@@ -140,13 +143,16 @@ class Execution:
 
     def _run_length(self, instruction: Instruction) -> int | None:
         """Contiguous floats that the kernel's vectors must fit; None where it is all there is."""
-        run = instruction.fields.get("run")
-        if isinstance(run, int):
-            return run * self._batch_size
+        walk = instruction.fields.get("walk")
+        if isinstance(walk, Walk):
+            whole = walk.output_step == 1  # else a vector should lie within one position
+            return walk.run * self._batch_size if whole else self._batch_size
         return self._batch_size if "pool" in instruction.kernel else None
 
-    def _resolved(self, value: Field) -> int | float | None:
-        """The number or the address that an argument stands for."""
+    def _resolved(self, value: Field) -> int | float | ctypes.Structure | None:
+        """The number, walk or address that an argument stands for."""
+        if isinstance(value, Walk):
+            return structures.Walk(**asdict(value))
         if isinstance(value, Buffer):
             return int(self._arena.ctypes.data) + self._offsets[id(value)]
         if not isinstance(value, Ref):

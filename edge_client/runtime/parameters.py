@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Mapping
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
+from edge_client.runtime.geometry import Geometry
 from edge_client.runtime.native.library import Library
 from edge_client.runtime.native.structures import Index
 from edge_client.runtime.program import FLOAT_BYTES, Program, Ref, Store, WeightTensor
@@ -15,6 +17,8 @@ from fedsparse.plan import Plan
 from fedsparse.types import BoolArray, Weights
 
 Int32Array = npt.NDArray[np.int32]
+
+BACKWARD: Final = (Store.BACK_START, Store.BACK_OFFSET, Store.BACK_ORDER)
 
 
 class Parameters:
@@ -74,24 +78,56 @@ def build_index(
         library: fills the arrays.
     """
     geometry = weight.geometry
+    arrays = {store: np.empty(size, np.int32) for store, size in weight.index_sizes.items()}
+    position = arrays.get(Store.POSITION)
+    if position is not None and mask is not None:
+        position[:] = np.flatnonzero(mask)
+    if not weight.dense:
+        _fill(
+            arrays, library, geometry, mask,
+            rows=geometry.rows, channels=geometry.group_channels, group_rows=geometry.group_rows,
+        )  # fmt: skip
+        return arrays
+    # What all rows of a group share forward, and all channels of a group backward.
+    forward, backward = (
+        {store: array for store, array in arrays.items() if (store in BACKWARD) is back}
+        for back in (False, True)
+    )
+    _fill(forward, library, geometry, rows=1, channels=geometry.group_channels, group_rows=1)
+    if backward:
+        rows = geometry.group_rows
+        unused = {store: np.empty(size, np.int32) for store, size in (
+            (Store.ROW_START, rows + 1), (Store.OFFSET, rows * geometry.window))}  # fmt: skip
+        _fill(
+            backward | unused, library, geometry,
+            rows=rows, channels=1, group_rows=rows,
+            order_skip=geometry.row_entries - geometry.window,
+        )  # fmt: skip
+    return arrays
+
+
+def _fill(
+    arrays: Mapping[Store, Int32Array],
+    library: Library,
+    geometry: Geometry,
+    mask: BoolArray | None = None,
+    **sizes: int,
+) -> None:
+    """Run the native function over a geometry, or over a part of it."""
     v, h = geometry.vertical, geometry.horizontal
-    sizes = {Store.ROW_START: geometry.rows + 1, Store.OFFSET: weight.kept}
-    if weight.input_gradient:
-        sizes[Store.BACK_START] = weight.back_rows + 1
-        sizes[Store.BACK_OFFSET] = sizes[Store.BACK_ORDER] = weight.kept
-    arrays = {store: np.empty(size, np.int32) for store, size in sizes.items()}
     arguments = Index(
-        rows=geometry.rows, channels=geometry.channels,
         kernel_height=v.kernel, kernel_width=h.kernel,
-        input_height=v.padded, input_width=h.padded,
-        stride_height=v.stride, stride_width=h.stride, top=v.before, left=h.before,
+        stride_height=v.stride, stride_width=h.stride,
+        dilation_height=v.dilation, dilation_width=h.dilation, top=v.before, left=h.before,
+        planes_down=v.planes, planes_across=h.planes, plane_height=v.plane, plane_width=h.plane,
         gradient_height=v.gradient_padded, gradient_width=h.gradient_padded,
         gradient_top=v.gradient_pads[0], gradient_left=h.gradient_pads[0],
         mask=None if mask is None else mask.ctypes.data,
-        **{store.value: array.ctypes.data for store, array in arrays.items()},
+        **{store.value: array.ctypes.data for store, array in arrays.items()
+           if store is not Store.POSITION},
+        **sizes,
     )  # fmt: skip
     library.index(ctypes.addressof(arguments))
-    return arrays
 
 
 def _starts(plan: Plan, kept: Mapping[str, int]) -> dict[str, int]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final, TypeAlias
 
-from edge_client.runtime.geometry import Geometry
+from edge_client.runtime.geometry import Geometry, Walk
 
 FLOAT_BYTES: Final = 4
 
@@ -56,6 +56,7 @@ class Store(Enum):
     BACK_START = "back_start"
     BACK_OFFSET = "back_offset"
     BACK_ORDER = "back_order"
+    POSITION = "position"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +68,7 @@ class Ref:
     shift: int = 0
 
 
-Field: TypeAlias = int | float | Buffer | Ref | None
+Field: TypeAlias = int | float | Walk | Buffer | Ref | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,25 +112,54 @@ class Instruction:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WeightTensor:
-    """A weight tensor: its index's geometry, how much of it is kept, who reads the index."""
+    """A weight tensor: its index's geometry, how much of it is kept, who reads the index.
+
+    A `dense` one has the index of a single row, which all rows share, and the positions of its kept
+    values, unless all are kept.
+    """
 
     name: str
     geometry: Geometry
     kept: int
     prunable: bool
     input_gradient: bool
+    dense: bool = False
 
     @property
-    def back_rows(self) -> int:
-        """Rows of the backward index; 0 where no input gradient is wanted."""
-        return self.geometry.channels * self.geometry.phases if self.input_gradient else 0
+    def size(self) -> int:
+        """Weights, kept or not."""
+        return self.geometry.rows * self.geometry.row_entries
+
+    @property
+    def is_full(self) -> bool:
+        """Whether every weight is kept."""
+        return self.kept == self.size
+
+    @property
+    def index_sizes(self) -> dict[Store, int]:
+        """Elements (int32) of each array of the index."""
+        geometry = self.geometry
+        rows, channels, entries, back_entries = (
+            geometry.rows,
+            geometry.channels,
+            self.kept,
+            self.kept,
+        )
+        if self.dense:
+            rows, channels, entries = 1, 1, geometry.row_entries
+            back_entries = geometry.group_rows * geometry.window
+        sizes = {Store.ROW_START: rows + 1, Store.OFFSET: entries}
+        if self.input_gradient:
+            sizes[Store.BACK_START] = channels * geometry.phases + 1
+            sizes[Store.BACK_OFFSET] = sizes[Store.BACK_ORDER] = back_entries
+        if self.dense and not self.is_full:
+            sizes[Store.POSITION] = self.kept
+        return sizes
 
     @property
     def index_bytes(self) -> int:
-        """Bytes of the forward and the backward index."""
-        forward = self.geometry.rows + 1 + self.kept
-        backward = self.back_rows + 1 + 2 * self.kept if self.input_gradient else 0
-        return FLOAT_BYTES * (forward + backward)
+        """Bytes of the index."""
+        return FLOAT_BYTES * sum(self.index_sizes.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

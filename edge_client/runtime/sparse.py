@@ -127,6 +127,7 @@ class SparseEngine:
             momentum=self._momentum,
             weight_decay=self._weight_decay,
             accumulate=self._micro_batch < self.batch_size,
+            dense_layers=self.setup.dense_layers,
         )
         self.program = program
         self._packed_mask = np.packbits(mask)

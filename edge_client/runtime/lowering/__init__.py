@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
 from edge_client.runtime.builder import Builder
@@ -65,6 +65,7 @@ def lower(
     momentum: float = 0.0,
     weight_decay: float = 0.0,
     accumulate: bool = False,
+    dense_layers: Collection[str] = (),
 ) -> Program:
     """The program of one training step.
 
@@ -73,9 +74,11 @@ def lower(
         kept: kept weights of each prunable tensor, in plan order.
         momentum, weight_decay: of SGD.
         accumulate: whether a step has several micro-batches.
+        dense_layers: weight tensors that dense kernels are to be taken for.
 
     Raises:
-        EngineError: a count does not fit its tensor, or a node or the loss cannot be run.
+        EngineError: a count does not fit its tensor, there is no tensor of such a name, or a node
+            or the loss cannot be run.
     """
     if plan.loss is not Loss.CROSS_ENTROPY:
         raise EngineError(f"the sparse engine has no kernel for the loss '{plan.loss.value}'")
@@ -85,7 +88,10 @@ def lower(
         momentum=momentum,
         weight_decay=weight_decay,
         accumulate=accumulate,
+        dense_layers=dense_layers,
     )
+    if unknown := builder.dense_layers - builder.kept.keys():
+        raise EngineError(f"plan '{plan.name}' has no weight tensor '{min(unknown)}'")
     _load(builder)
     for node in plan.nodes:
         builder.node = node.name
@@ -122,11 +128,6 @@ def _rule(node: Node) -> tuple[Forward, Backward]:
     if type(operator) not in RULES:
         raise EngineError(
             f"node '{node.name}': the sparse engine has no kernel for '{operator.kind}'"
-        )
-    if isinstance(operator, Conv) and (operator.groups > 1 or max(operator.dilation) > 1):
-        raise EngineError(
-            f"node '{node.name}': the sparse engine has no kernel for a conv with "
-            f"groups = {operator.groups} and dilation {operator.dilation}"
         )
     return RULES[type(operator)]
 

@@ -7,3 +7,5 @@
 #include "loss.h"
 #include "pooling.h"
 #include "product.h"
+
+#include "dense.h"

@@ -22,46 +22,83 @@ typedef struct {
     int64_t units, chunk;
 } call;
 
-/* output[r, p] = bias[r] + sum over k of row r: values[order[k]] * input[offset[k] + p]
- * where p walks grid_rows x grid_columns runs of `run` contiguous positions each. `order` may be
- * NULL (identity), and so may `bias`. Units: rows. */
+/* Positions of a product: `lines` runs of `run` contiguous ones. The output's positions of a run are
+ * `output_step` apart; elsewhere it is 1. */
 typedef struct {
-    int64_t rows, grid_rows, grid_columns, run;
-    int64_t input_row, input_column;                    /* steps of the walk over the input */
-    int64_t output_row, output_column, output_channel, output_start; /* and over the output */
+    int64_t lines, run, input_line, output_line, output_step, output_start;
+} walk;
+
+/* output[r, p] = bias[r] + sum over k of row r: values[order[k]] * input[offset[k] + p]
+ * where p goes along the walk. `order` may be NULL (identity), and so may `bias`. Units: rows. */
+typedef struct {
+    walk walk;
+    int64_t output_channel;
     const int32_t *row_start, *offset, *order;
     const float *values, *bias, *input;
     float *output;
 } product_arguments;
 
 /* result[k] = sum over p: gradient[row of k, p] * input[offset[k] + p], for kept weights only;
- * bias_result[r] = sum over p: gradient[r, p], unless it is NULL. With `accumulate`, here and in
- * all kernels that yield gradients of parameters, they are added to what is there. Units: rows. */
+ * bias_result[r] = sum over p: gradient[r, p], unless it is NULL. The walk's output is the
+ * gradient. With `accumulate`, here and in all kernels that yield gradients of parameters, they are
+ * added to what is there. Units: rows. */
 typedef struct {
-    int64_t rows, grid_rows, grid_columns, run;
-    int64_t input_row, input_column;
-    int64_t gradient_row, gradient_column, gradient_channel, accumulate;
+    walk walk;
+    int64_t gradient_channel, accumulate;
     const int32_t *row_start, *offset;
     const float *input, *gradient;
     float *result, *bias_result;
 } weight_gradient_arguments;
 
-/* The index of one weight tensor (rows, channels, kernel_height, kernel_width) under its mask.
- * The forward index walks the padded input; the backward index, one block of `channels` rows for
- * each of the stride_height * stride_width phases of the input, walks the padded gradient. */
+/* The same two where every weight is there: the rows of a group share their offsets, entry e of row
+ * r in group g is values[g * group_values + r * row_values + order[e]], its input lies
+ * g * group_input positions further on; entries row_start[0] to row_start[1]. Units: rows. */
 typedef struct {
-    int64_t rows, channels, kernel_height, kernel_width;
-    int64_t input_height, input_width; /* with padding */
-    int64_t stride_height, stride_width, top, left;
+    walk walk;
+    int64_t output_channel, group_rows, group_values, group_input, row_values;
+    const int32_t *row_start, *offset, *order;
+    const float *values, *bias, *input;
+    float *output;
+} dense_product_arguments;
+
+typedef struct {
+    walk walk;
+    int64_t gradient_channel, accumulate, bias_accumulate, group_rows, group_input;
+    const int32_t *row_start, *offset;
+    const float *input, *gradient;
+    float *result, *bias_result;
+} dense_weight_gradient_arguments;
+
+/* Between kept values and a dense tensor of `size`: scatter writes dense (zero elsewhere), one unit;
+ * gather reads it. Units of gather: kept values. */
+typedef struct {
+    int64_t count, size, accumulate;
+    const int32_t *position;
+    const float *input;
+    float *output;
+} position_arguments;
+
+/* The index of one weight tensor (rows, channels, kernel_height, kernel_width) under its mask;
+ * `channels` are those of a group of `group_rows` rows. The forward index walks the input, padded
+ * and divided into phase planes; the backward index, one block of rows (the input's channels) for
+ * each phase of the input, walks the padded gradient. `order_skip` is added to the order once a row,
+ * for an index of one channel of a wider tensor. */
+typedef struct {
+    int64_t rows, channels, kernel_height, kernel_width, group_rows, order_skip;
+    int64_t stride_height, stride_width, dilation_height, dilation_width, top, left;
+    int64_t planes_down, planes_across, plane_height, plane_width;        /* of the input */
     int64_t gradient_height, gradient_width, gradient_top, gradient_left; /* with padding */
     const uint8_t *mask; /* NULL: everything is kept */
     int32_t *row_start, *offset;
     int32_t *back_start, *back_offset, *back_order; /* NULL where no input gradient is wanted */
 } index_arguments;
 
-/* Copy a feature map into the middle of a larger one that is zero around it. Units: channels. */
+/* Copy a feature map into the middle of a larger one that is zero around it, divided into planes:
+ * position (h, w) of plane (p, q) is (h * stride_height + p, w * stride_width + q) of the larger
+ * one. Units: channels. */
 typedef struct {
-    int64_t channels, height, width, top, left, padded_height, padded_width;
+    int64_t channels, height, width, top, left, stride_height, stride_width;
+    int64_t planes_down, planes_across, plane_height, plane_width;
     const float *input;
     float *output;
 } pad_arguments;

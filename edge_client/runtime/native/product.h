@@ -1,11 +1,19 @@
-/* Sparse linear and convolution layers: forward and input gradient are one kernel on two indices,
- * the weight gradient is computed at the kept positions only. */
+/* Linear and convolution layers with sparse weights: forward and input gradient are one kernel on
+ * two indices, the weight gradient is computed at the kept positions only. */
+
+/* Where the vectors of a tile go: one after the other, or `output_step` positions apart. */
+INLINE void place(int64_t *at, int64_t t, int64_t batch, int64_t step, const int width) {
+    for (int i = 0; i < width; i++) {
+        int64_t u = t + i * LANES;
+        at[i] = step == 1 ? u : u / batch * step * batch + u % batch;
+    }
+}
 
 /* One tile, `width` vectors of every output row; `ways` entries of a row are summed apart, so that
  * a narrow tile does not wait for its own additions. */
 INLINE void product_tile(const product_arguments *a, int64_t batch, int64_t from, int64_t to,
-                         const float *input, float *output, const int width, const int ways,
-                         const int ordered) {
+                         const float *input, float *output, const int64_t *at, const int width,
+                         const int ways, const int ordered) {
     const int64_t channel = a->output_channel * batch;
     const int32_t *const offset = a->offset, *const order = a->order;
     const float *const values = a->values;
@@ -29,12 +37,12 @@ INLINE void product_tile(const product_arguments *a, int64_t batch, int64_t from
         for (int i = 0; i < width; i++) {
             lanes sum = sums[0][i];
             for (int j = 1; j < ways; j++) sum += sums[j][i];
-            STORE(output + row * channel + i * LANES, sum);
+            STORE(output + row * channel + at[i], sum);
         }
     }
 }
 
-/* The same for `count` < LANES floats. */
+/* The same for `count` < LANES floats, which lie together. */
 INLINE void product_rest(const product_arguments *a, int64_t batch, int64_t from, int64_t to,
                          const float *input, float *output, int64_t count) {
     for (int64_t row = from; row < to; row++) {
@@ -49,45 +57,80 @@ INLINE void product_rest(const product_arguments *a, int64_t batch, int64_t from
     }
 }
 
+/* A run of `length` floats. */
 INLINE void product_run(const product_arguments *a, int64_t batch, int64_t from, int64_t to,
-                        const float *input, float *output, const int ordered) {
-    const int64_t length = a->run * batch;
-    int64_t t = 0;
-    for (; t + 8 * LANES <= length; t += 8 * LANES)
-        product_tile(a, batch, from, to, input + t, output + t, 8, 1, ordered);
-    for (; t + 4 * LANES <= length; t += 4 * LANES)
-        product_tile(a, batch, from, to, input + t, output + t, 4, 2, ordered);
-    for (; t + 2 * LANES <= length; t += 2 * LANES)
-        product_tile(a, batch, from, to, input + t, output + t, 2, 4, ordered);
-    for (; t + LANES <= length; t += LANES)
-        product_tile(a, batch, from, to, input + t, output + t, 1, 4, ordered);
+                        const float *input, float *output, int64_t length, int64_t step,
+                        const int ordered) {
+    int64_t t = 0, at[8];
+#define TILES(width, ways)                                                                        \
+    for (; t + width * LANES <= length; t += width * LANES) {                                     \
+        place(at, t, batch, step, width);                                                         \
+        product_tile(a, batch, from, to, input + t, output, at, width, ways, ordered);            \
+    }
+    TILES(8, 1)
+    TILES(4, 2)
+    TILES(2, 4)
+    TILES(1, 4)
+#undef TILES
     if (t == length) return;
     if (length > LANES) { /* the last vector once more, ending where the run ends */
-        t = length - LANES;
-        product_tile(a, batch, from, to, input + t, output + t, 1, 4, ordered);
+        place(at, t = length - LANES, batch, step, 1);
+        product_tile(a, batch, from, to, input + t, output, at, 1, 4, ordered);
     } else {
         product_rest(a, batch, from, to, input, output, length);
     }
 }
 
-KERNEL(product, product_arguments) {
-    for (int64_t h = 0; h < a->grid_rows; h++)
-        for (int64_t w = 0; w < a->grid_columns; w++) {
-            const float *input = a->input + (h * a->input_row + w * a->input_column) * batch;
-            int64_t start = a->output_start + h * a->output_row + w * a->output_column;
-            float *output = a->output + start * batch;
-            if (a->order)
-                product_run(a, batch, from, to, input, output, 1);
-            else
-                product_run(a, batch, from, to, input, output, 0);
+INLINE void product_lines(const product_arguments *a, int64_t batch, int64_t from, int64_t to,
+                          const int ordered) {
+    const int whole = a->walk.output_step == 1 || batch % LANES == 0; /* no vector spans two positions */
+    for (int64_t line = 0; line < a->walk.lines; line++) {
+        const float *input = a->input + line * a->walk.input_line * batch;
+        float *output = a->output + (a->walk.output_start + line * a->walk.output_line) * batch;
+        if (whole) {
+            product_run(a, batch, from, to, input, output, a->walk.run * batch, a->walk.output_step, ordered);
+            continue;
         }
+        for (int64_t p = 0; p < a->walk.run; p++)
+            product_run(a, batch, from, to, input + p * batch, output + p * a->walk.output_step * batch,
+                        batch, 1, ordered);
+    }
 }
 
-/* A piece of the walk that stays in the first-level cache. */
+KERNEL(product, product_arguments) {
+    if (a->order)
+        product_lines(a, batch, from, to, 1);
+    else
+        product_lines(a, batch, from, to, 0);
+}
+
+/* A piece of the walk that stays in the first-level cache: `lines` of `length` floats. */
 typedef struct {
     const float *input, *gradient;
-    int64_t columns, input_step, gradient_step, length;
+    int64_t lines, input_line, gradient_line, length;
 } piece;
+
+enum { PIECE = 1024 };
+
+/* The piece that begins with float `t` of line `line`. */
+INLINE piece piece_at(const float *input, const float *gradient, const walk *w, int64_t batch,
+                      int64_t line, int64_t lines, int64_t t) {
+    const int64_t length = w->run * batch;
+    return (piece){
+        .input = input + line * w->input_line * batch + t,
+        .gradient = gradient + line * w->output_line * batch + t,
+        .lines = w->lines - line < lines ? w->lines - line : lines,
+        .input_line = w->input_line * batch,
+        .gradient_line = w->output_line * batch,
+        .length = length - t < PIECE ? length - t : PIECE,
+    };
+}
+
+/* How many lines make a piece. */
+INLINE int64_t piece_lines(const walk *w, int64_t batch) {
+    const int64_t length = w->run * batch;
+    return length < PIECE ? (PIECE + length - 1) / length : 1;
+}
 
 INLINE void add_products(const piece *p, const int32_t *offset, int64_t batch, int64_t row_base,
                          float *result, const int ways) {
@@ -97,8 +140,8 @@ INLINE void add_products(const piece *p, const int32_t *offset, int64_t batch, i
     for (int j = 0; j < 8; j++) sums[j] = (lanes){0};
     for (int j = 0; j < ways; j++) x[j] = p->input + offset[j] * batch;
     const float *g = p->gradient + row_base;
-    for (int64_t w = 0; w < p->columns; w++) {
-        int64_t t = w * p->input_step, u = w * p->gradient_step, end = t + p->length;
+    for (int64_t w = 0; w < p->lines; w++) {
+        int64_t t = w * p->input_line, u = w * p->gradient_line, end = t + p->length;
         for (; t + LANES <= end; t += LANES, u += LANES) {
             lanes gradient = LOAD(g + u);
             for (int j = 0; j < ways; j++) sums[j] += gradient * LOAD(x[j] + t);
@@ -117,8 +160,8 @@ INLINE void add_products(const piece *p, const int32_t *offset, int64_t batch, i
 INLINE float gradient_sum(const piece *p, int64_t row_base) {
     lanes sums = {0};
     float rest = 0;
-    for (int64_t w = 0; w < p->columns; w++) {
-        const float *g = p->gradient + row_base + w * p->gradient_step, *end = g + p->length;
+    for (int64_t w = 0; w < p->lines; w++) {
+        const float *g = p->gradient + row_base + w * p->gradient_line, *end = g + p->length;
         for (; g + LANES <= end; g += LANES) sums += LOAD(g);
         for (; g < end; g++) rest += *g;
     }
@@ -132,33 +175,29 @@ INLINE void weight_gradient_piece(const weight_gradient_arguments *a, const piec
         int64_t base = row * a->gradient_channel * batch;
         for (; k + 8 <= end; k += 8)
             add_products(p, a->offset + k, batch, base, a->result + k, 8);
-        for (; k < end; k++) add_products(p, a->offset + k, batch, base, a->result + k, 1);
+        if (k + 4 <= end) {
+            add_products(p, a->offset + k, batch, base, a->result + k, 4);
+            k += 4;
+        }
+        if (k + 2 <= end) {
+            add_products(p, a->offset + k, batch, base, a->result + k, 2);
+            k += 2;
+        }
+        if (k < end) add_products(p, a->offset + k, batch, base, a->result + k, 1);
         if (a->bias_result) a->bias_result[row] += gradient_sum(p, base);
     }
 }
 
 KERNEL(weight_gradient, weight_gradient_arguments) {
-    enum { PIECE = 1024 };
-    const int64_t length = a->run * batch;
-    const int64_t columns = length < PIECE ? (PIECE + length - 1) / length : 1;
+    const int64_t lines = piece_lines(&a->walk, batch), length = a->walk.run * batch;
     if (!a->accumulate) {
         int64_t first = a->row_start[from], last = a->row_start[to];
         memset(a->result + first, 0, sizeof(float) * (size_t)(last - first));
         if (a->bias_result) memset(a->bias_result + from, 0, sizeof(float) * (size_t)(to - from));
     }
-    for (int64_t h = 0; h < a->grid_rows; h++)
-        for (int64_t w = 0; w < a->grid_columns; w += columns)
-            for (int64_t t = 0; t < length; t += PIECE) {
-                int64_t x = (h * a->input_row + w * a->input_column) * batch + t;
-                int64_t g = (h * a->gradient_row + w * a->gradient_column) * batch + t;
-                piece p = {
-                    .input = a->input + x,
-                    .gradient = a->gradient + g,
-                    .columns = a->grid_columns - w < columns ? a->grid_columns - w : columns,
-                    .input_step = a->input_column * batch,
-                    .gradient_step = a->gradient_column * batch,
-                    .length = length - t < PIECE ? length - t : PIECE,
-                };
-                weight_gradient_piece(a, &p, batch, from, to);
-            }
+    for (int64_t line = 0; line < a->walk.lines; line += lines)
+        for (int64_t t = 0; t < length; t += PIECE) {
+            piece p = piece_at(a->input, a->gradient, &a->walk, batch, line, lines, t);
+            weight_gradient_piece(a, &p, batch, from, to);
+        }
 }

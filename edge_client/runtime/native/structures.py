@@ -16,34 +16,71 @@ def _fields(integers: str, reals: str, pointers: str) -> list[tuple[str, type]]:
     ]
 
 
+class Walk(ctypes.Structure):
+    """`walk`."""
+
+    _fields_ = _fields("lines run input_line output_line output_step output_start", "", "")
+
+
 class Product(ctypes.Structure):
     """`product_arguments`."""
 
-    _fields_ = _fields(
-        "rows grid_rows grid_columns run input_row input_column "
-        "output_row output_column output_channel output_start",
-        "",
-        "row_start offset order values bias input output",
-    )
+    _fields_ = [
+        ("walk", Walk),
+        *_fields("output_channel", "", "row_start offset order values bias input output"),
+    ]
 
 
 class WeightGradient(ctypes.Structure):
     """`weight_gradient_arguments`."""
 
-    _fields_ = _fields(
-        "rows grid_rows grid_columns run input_row input_column "
-        "gradient_row gradient_column gradient_channel accumulate",
-        "",
-        "row_start offset input gradient result bias_result",
-    )
+    _fields_ = [
+        ("walk", Walk),
+        *_fields(
+            "gradient_channel accumulate", "", "row_start offset input gradient result bias_result"
+        ),
+    ]
+
+
+class DenseProduct(ctypes.Structure):
+    """`dense_product_arguments`."""
+
+    _fields_ = [
+        ("walk", Walk),
+        *_fields(
+            "output_channel group_rows group_values group_input row_values",
+            "",
+            "row_start offset order values bias input output",
+        ),
+    ]
+
+
+class DenseWeightGradient(ctypes.Structure):
+    """`dense_weight_gradient_arguments`."""
+
+    _fields_ = [
+        ("walk", Walk),
+        *_fields(
+            "gradient_channel accumulate bias_accumulate group_rows group_input",
+            "",
+            "row_start offset input gradient result bias_result",
+        ),
+    ]
+
+
+class Position(ctypes.Structure):
+    """`position_arguments`."""
+
+    _fields_ = _fields("count size accumulate", "", "position input output")
 
 
 class Index(ctypes.Structure):
     """`index_arguments`."""
 
     _fields_ = _fields(
-        "rows channels kernel_height kernel_width input_height input_width "
-        "stride_height stride_width top left "
+        "rows channels kernel_height kernel_width group_rows order_skip "
+        "stride_height stride_width dilation_height dilation_width top left "
+        "planes_down planes_across plane_height plane_width "
         "gradient_height gradient_width gradient_top gradient_left",
         "",
         "mask row_start offset back_start back_offset back_order",
@@ -54,7 +91,10 @@ class Pad(ctypes.Structure):
     """`pad_arguments`."""
 
     _fields_ = _fields(
-        "channels height width top left padded_height padded_width", "", "input output"
+        "channels height width top left stride_height stride_width "
+        "planes_down planes_across plane_height plane_width",
+        "",
+        "input output",
     )
 
 
@@ -124,6 +164,10 @@ class Limit(ctypes.Structure):
 ARGUMENTS: Final[dict[str, type[ctypes.Structure]]] = {
     "product": Product,
     "weight_gradient": WeightGradient,
+    "dense_product": DenseProduct,
+    "dense_weight_gradient": DenseWeightGradient,
+    "scatter": Position,
+    "gather": Position,
     "pad": Pad,
     "max_pool": Pool,
     "max_pool_backward": Pool,

@@ -8,6 +8,7 @@ import pytest
 from torch_oracle import TorchOracle
 
 from edge_client.runtime.native.library import Library
+from edge_client.runtime.setup import EngineSetup
 from edge_client.runtime.sparse import SparseEngine
 from fedsparse.plan import (
     INPUT,
@@ -41,6 +42,8 @@ def conv(
     stride: Shape | None = None,
     pads: tuple[tuple[int, int], ...] | None = None,
     *,
+    dilation: Shape = (),
+    groups: int = 1,
     bias: bool = True,
     prunable: bool = True,
 ) -> Conv:
@@ -49,6 +52,8 @@ def conv(
         kernel=kernel,
         stride=stride or (1,) * len(kernel),
         pads=pads or ((0, 0),) * len(kernel),
+        dilation=dilation,
+        groups=groups,
         bias=bias,
         prunable=prunable,
     )
@@ -138,15 +143,32 @@ def assert_same_weights(actual: Weights, expected: Weights, tolerance: float) ->
     np.testing.assert_allclose(actual.dense, expected.dense, rtol=tolerance, atol=tolerance)
 
 
+def weight_names(plan: Plan) -> tuple[str, ...]:
+    return tuple(tensor.name for tensor in plan.tensors if tensor.role is Role.WEIGHT)
+
+
 def assert_gradients_agree(
-    plan: Plan, kind: str, batch: int, *, seed: int, library: Library | None = None
+    plan: Plan,
+    kind: str,
+    batch: int,
+    *,
+    seed: int,
+    library: Library | None = None,
+    dense: bool = False,
+    micro_batch: int | None = None,
 ) -> None:
-    """One step of size 1 without momentum moves every weight by its gradient: torch's."""
+    """One step of size 1 without momentum moves every weight by its gradient: torch's.
+
+    With `dense`, every weighted layer is run by the dense kernels.
+    """
     rng = np.random.default_rng(seed)
     mask = random_mask(plan, kind, rng)
     weights = random_weights(plan, mask, rng)
     samples, labels = random_batch(plan, batch, rng)
-    engine = SparseEngine(plan, mask, weights, batch_size=batch, library=library)
+    setup = EngineSetup(
+        micro_batch=micro_batch or batch, dense_layers=weight_names(plan) if dense else ()
+    )
+    engine = SparseEngine(plan, mask, weights, batch_size=batch, setup=setup, library=library)
     oracle = TorchOracle(plan, mask, weights)
     np.testing.assert_allclose(engine.logits(samples), oracle.logits(samples), 1e-5, 1e-5)
     loss = engine.train_step(samples, labels, learning_rate=1.0)

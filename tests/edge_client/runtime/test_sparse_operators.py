@@ -16,6 +16,7 @@ from fedsparse.plan import (
     Add,
     AvgPool,
     BatchNorm,
+    Conv,
     Flatten,
     GlobalAvgPool,
     Linear,
@@ -39,6 +40,12 @@ CASES: dict[str, tuple[Operator, Shape]] = {
     "conv 2d, strides, uneven pads": (conv(3, (3, 4), (2, 3), ((0, 2), (3, 1))), (2, 8, 9)),
     "conv 2d, stride beyond the kernel": (conv(4, (1, 2), (3, 4), bias=False), (3, 8, 9)),
     "conv 2d, stride in rows only": (conv(4, (3, 3), (2, 1), ((1, 1), (1, 1))), (3, 7, 5)),
+    "conv 1d, dilated": (conv(3, (3,), (2,), ((2, 3),), dilation=(3,)), (2, 11)),
+    "conv 2d, dilated": (conv(4, (2, 3), (3, 2), ((1, 1), (2, 2)), dilation=(2, 4)), (3, 8, 9)),
+    "conv 1d, groups": (conv(6, (3,), (2,), ((1, 1),), groups=2), (4, 9)),
+    "conv 2d, groups": (conv(10, (3, 2), pads=((1, 1), (1, 0)), groups=2), (6, 5, 4)),
+    "depthwise": (conv(5, (3, 3), (2, 1), ((1, 1), (1, 1)), groups=5, prunable=False), (5, 7, 6)),
+    "depthwise, two rows a channel": (conv(8, (3,), pads=((1, 1),), groups=4), (4, 9)),
     "dense conv": (conv(4, (3, 3), pads=((1, 1), (1, 1)), prunable=False), (3, 5, 6)),
     "batch norm": (BatchNorm(eps=1e-3, momentum=0.2), (5, 4, 3)),
     "relu": (Relu(), (4, 9)),
@@ -63,10 +70,25 @@ def test_an_operator_gives_torchs_gradients(case: str, batch: int) -> None:
         assert_gradients_agree(between(operator, shape), mask, batch, seed=seed)
 
 
+WEIGHTED = [case for case, (operator, _) in CASES.items() if isinstance(operator, Conv | Linear)]
+
+
+@pytest.mark.parametrize("batch", BATCHES)
+@pytest.mark.parametrize("case", WEIGHTED)
+def test_the_dense_kernels_give_torchs_gradients(case: str, batch: int) -> None:
+    operator, shape = CASES[case]
+    for seed, mask in enumerate(MASKS):
+        assert_gradients_agree(between(operator, shape), mask, batch, seed=seed, dense=True)
+
+
+@pytest.mark.parametrize("dense", [False, True])
 @pytest.mark.parametrize("name", Library().variants)
 @pytest.mark.parametrize("batch", [2, 5, 16, 37])
-def test_every_variant_of_the_kernels_gives_torchs_gradients(name: str, batch: int) -> None:
-    assert_gradients_agree(residual_plan(), "0.4", batch, seed=batch, library=variant(name))
+def test_every_variant_of_the_kernels_gives_torchs_gradients(
+    name: str, batch: int, dense: bool
+) -> None:
+    plan, library = residual_plan(), variant(name)
+    assert_gradients_agree(plan, "0.4", batch, seed=batch, library=library, dense=dense)
 
 
 @pytest.mark.parametrize("batch", [1, 9])
@@ -106,29 +128,38 @@ axes = st.tuples(
     st.integers(1, 4),  # kernel
     st.integers(1, 4),  # stride
     st.tuples(st.integers(0, 3), st.integers(0, 3)),
+    st.integers(1, 3),  # dilation
 )
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=120, deadline=None, derandomize=True)
 @given(
     spatial=st.lists(axes, min_size=1, max_size=2),
     channels=st.tuples(st.integers(1, 5), st.integers(1, 6)),
+    groups=st.sampled_from([1, 1, 2, 3]),
     batch=st.integers(1, 20),
+    micro_batch=st.integers(1, 20),
     kind=st.sampled_from(MASKS),
     bias=st.booleans(),
+    dense=st.booleans(),
     seed=st.integers(0, 99),
 )
 def test_any_convolution_gives_torchs_gradients(
-    spatial: list[tuple[int, int, int, tuple[int, int]]],
+    spatial: list[tuple[int, int, int, tuple[int, int], int]],
     channels: tuple[int, int],
+    groups: int,
     batch: int,
+    micro_batch: int,
     kind: str,
     bias: bool,
+    dense: bool,
     seed: int,
 ) -> None:
-    sizes, kernel, stride, pads = zip(*spatial, strict=True)
+    sizes, kernel, stride, pads, dilation = zip(*spatial, strict=True)
+    into, out = (groups * count for count in channels)
+    operator = conv(out, kernel, stride, pads, dilation=dilation, groups=groups, bias=bias)
     try:
-        plan = between(conv(channels[1], kernel, stride, pads, bias=bias), (channels[0], *sizes))
+        plan = between(operator, (into, *sizes))
     except PlanError:
         assume(False)
-    assert_gradients_agree(plan, kind, batch, seed=seed)
+    assert_gradients_agree(plan, kind, batch, seed=seed, dense=dense, micro_batch=micro_batch)
