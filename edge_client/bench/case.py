@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -23,6 +22,7 @@ class Case:
     Attributes:
         kept: kept weights of each prunable tensor, in plan order.
         batch_size: samples of a step.
+        micro_batch: samples that go through at once; 0 = the batch.
         threads: of the engine.
         seed: makes mask, weights, samples and targets.
         batches: how many there are.
@@ -30,6 +30,7 @@ class Case:
 
     kept: tuple[int, ...]
     batch_size: int = 32
+    micro_batch: int = 0
     threads: int = 1
     seed: int = 0
     batches: int = BATCHES
@@ -59,13 +60,3 @@ def read_case(folder: Path) -> tuple[Plan, Case]:
         return plan, Case(**{**document, "kept": tuple(document["kept"])})
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise DataError(f"{folder} holds no case: {error}") from error
-
-
-def density_name(density: float) -> str:
-    """How a density is written in tables, files and folders."""
-    return f"{density:g}"
-
-
-def mean_density(plan: Plan, kept: Sequence[int]) -> float:
-    """The kept share of all prunable weights."""
-    return sum(kept) / plan.num_prunable

@@ -62,10 +62,16 @@ def measure_limits(
         load_bytes_per_s={name: bench.traffic("load_limit", size) for name, size in levels.items()},
         copy_bytes_per_s={
             # both halves together have the size: the copy stays in its level
-            name: bench.traffic("copy_limit", size // 2) * 2
+            name: 2 * bench.traffic("copy_limit", size // 2)
             for name, size in levels.items()
         },
     )
+
+
+def copy_limit(library: Library, size_bytes: int) -> float:
+    """Bytes per second, read and written, of a copy within a block of `size_bytes`."""
+    bench = _Bench(library, library.variants[0], size_bytes)
+    return 2 * bench.traffic("copy_limit", size_bytes // 2)
 
 
 class _Bench:

@@ -11,9 +11,10 @@ from typing import Final
 
 from edge_client.bench.case import LEARNING_RATE, MOMENTUM, Case
 from edge_client.bench.inputs import Inputs
+from edge_client.bench.work import moved_bytes
 from edge_client.runtime.native.library import Address, Library
 from edge_client.runtime.native.structures import Call
-from edge_client.runtime.program import Buffer, Instruction
+from edge_client.runtime.program import Instruction
 from edge_client.runtime.setup import EngineSetup
 from edge_client.runtime.sparse import SparseEngine
 from fedsparse.plan import Plan
@@ -31,7 +32,7 @@ class CallTime:
         calls: how many in a step.
         seconds: in a step: the median over the steps, added up over the calls.
         multiply_adds: of products with weights, in a step.
-        buffer_bytes: of the buffers that the calls read or write, counted once a call: about what
+        moved_bytes: of the buffers that the calls read or write, counted once a call: about what
             has to move at least, weights and indices aside.
     """
 
@@ -40,7 +41,7 @@ class CallTime:
     calls: int
     seconds: float
     multiply_adds: int
-    buffer_bytes: int
+    moved_bytes: int
 
 
 class TimedLibrary(Library):
@@ -121,15 +122,13 @@ def _call(instruction: Instruction, taken: Sequence[int], steps: int, batch: int
     """With micro-batches a call runs several times in a step."""
     times = len(taken) // steps
     in_step = [sum(taken[i : i + times]) for i in range(0, len(taken), times)]
-    fields = instruction.fields.values()
-    buffers = {id(field): field for field in fields if isinstance(field, Buffer)}
     return CallTime(
         kernel=instruction.kernel,
         node=instruction.node,
         calls=times,
         seconds=statistics.median(in_step) / 1e9,
         multiply_adds=instruction.work.multiply_adds * batch,
-        buffer_bytes=sum(one.size_bytes(batch) for one in buffers.values()),
+        moved_bytes=moved_bytes(instruction, batch),
     )
 
 
@@ -140,5 +139,5 @@ def _sum(kernel: str, node: str, group: Sequence[CallTime]) -> CallTime:
         calls=sum(one.calls for one in group),
         seconds=sum(one.seconds for one in group),
         multiply_adds=sum(one.multiply_adds for one in group),
-        buffer_bytes=sum(one.buffer_bytes for one in group),
+        moved_bytes=sum(one.moved_bytes for one in group),
     )

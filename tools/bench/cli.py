@@ -82,6 +82,70 @@ def accuracy(
 
 
 @app.command()
+def runtime(
+    models: Annotated[
+        str, typer.Option(help="Models of the zoo or paths of plan.json, by commas.")
+    ] = "mnist,har,resnet,dscnn,mobilenet",
+    densities: Annotated[
+        str, typer.Option(help="Kept fractions, by commas.")
+    ] = "0.05,0.1,0.2,0.5,1.0",
+    batch: Annotated[int, typer.Option(min=2, help="Samples of a step.")] = 32,
+    threads: Annotated[int, typer.Option(min=1, max=64, help="Of every engine.")] = 1,
+    rounds: Annotated[int, typer.Option(min=1, help="Blocks of steps of each engine.")] = 15,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="3 short rounds: to try it, not to report it.")
+    ] = False,
+    with_torch: Annotated[
+        bool, typer.Option("--torch/--no-torch", help="Compare with torch (needs it installed).")
+    ] = True,
+    output: Annotated[Path, typer.Option(help="Where the results go.")] = Path(
+        "out/bench/runtime.json"
+    ),
+    as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
+) -> None:
+    """Time and memory of a training step: sparse against torch, torch times mask, and graph.
+
+    Every engine runs in a process of its own, with the same threads, the same masks, weights and
+    batches; all engines of a model work in turn, a block of steps each, and medians over the
+    blocks are compared. Progress is on stderr. docs/runtime.md says what each figure is.
+    """
+    from tools.bench.runtime import Conditions, available_engines
+    from tools.bench.runtime_run import RuntimeRequest, run_runtime
+
+    quickly = {"rounds": 3, "block_s": 0.05, "mask_changes": 2} if quick else {"rounds": rounds}
+    run_runtime(
+        RuntimeRequest(
+            models=_listed(models),
+            densities=_densities(densities),
+            conditions=Conditions(
+                batch_size=batch,
+                threads=threads,
+                engines=available_engines(with_torch=with_torch),
+                **quickly,
+            ),
+            output=output,
+            as_json=as_json,
+        )
+    )
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+
+
+def _densities(text: str) -> tuple[float, ...]:
+    try:
+        found = sorted({float(part) for part in _listed(text)})
+    except ValueError:
+        found = []
+    if not found or not 0 < found[0] <= found[-1] <= 1:
+        raise typer.BadParameter(
+            f"'{text}': expected fractions in (0, 1] such as 0.05,0.1", param_hint="--densities"
+        )
+    return tuple(found)
+
+
+@app.command()
 def profile(
     model: Annotated[str, typer.Argument(help="A model of the zoo, or a plan.json.")],
     density: Annotated[float, typer.Option(min=0.0001, max=1.0, help="Kept fraction.")] = 0.1,

@@ -142,7 +142,7 @@ def _cells(profile: Profile, one: CallTime) -> list[str]:
         f"{100 * one.seconds / profile.seconds:.1f} %",
         f"{one.multiply_adds / 1e6:.2f}" if products else "",
         f"{100 * profile.fma_fraction(one):.1f} %" if products else "",
-        f"{one.buffer_bytes / one.seconds / 1e9:.1f}" if one.seconds else "",
+        f"{one.moved_bytes / one.seconds / 1e9:.1f}" if one.seconds else "",
     ]
 
 

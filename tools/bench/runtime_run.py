@@ -1,0 +1,91 @@
+"""`fedsparse bench runtime`, from its options to its files and tables."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import typer
+from rich.console import Console
+
+from edge_client.bench.limits import measure_limits
+from edge_client.bench.machine import describe_machine, describe_versions
+from edge_client.runtime.native.library import load_library
+from tools.bench.models import find_plan
+from tools.bench.runtime import Conditions, measure_model, write_results
+from tools.bench.runtime_view import ProgressLine, results_table, targets_table
+
+METHOD: Final = (
+    "A process for each engine, same masks, weights, batches and threads for all; the engines of a "
+    "model do blocks of steps in turn (a warm-up step before each block); step = median over the "
+    "blocks of the blocks' medians; speedup = torch eager / sparse. peak_rss = VmHWM of the "
+    "process at the end of training; predicted_peak = resident memory before the engine is built "
+    "+ its cost. MB = 1e6 bytes. Uniform density over the prunable tensors."
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuntimeRequest:
+    """What is asked for on the command line."""
+
+    models: tuple[str, ...]
+    densities: tuple[float, ...]
+    conditions: Conditions
+    output: Path
+    as_json: bool
+
+
+def run_runtime(request: RuntimeRequest) -> None:
+    """Measure, write the results after every model, print them.
+
+    Raises:
+        ConfigError: a model is unknown.
+        WorkerError: an engine's process died.
+    """
+    plans = {name: find_plan(name) for name in request.models}
+    library = load_library()
+    limits = measure_limits(library)
+    header = {
+        "machine": describe_machine(library),
+        "versions": describe_versions(),
+        "limits": limits.to_document(),
+        "method": METHOD,
+        "conditions": asdict(request.conditions),
+        "command": shlex.join(["fedsparse", *sys.argv[1:]]),
+    }
+    rows: dict[str, dict[str, dict[str, Any]]] = {}
+    with ProgressLine(len(plans)) as progress, tempfile.TemporaryDirectory() as folder:
+        for name, plan in plans.items():
+            progress.begin(name)
+            rows[name] = measure_model(
+                name,
+                plan,
+                request.densities,
+                Path(folder) / plan.digest[:12],
+                request.conditions,
+                progress.tell,
+                limits.fma_per_s,
+            )
+            progress.end()
+            write_results(request.output, header, rows)
+    _print(request, header, rows)
+
+
+def _print(request: RuntimeRequest, header: Mapping[str, Any], rows: Mapping[str, Any]) -> None:
+    typer.echo(f"written to {request.output}", err=True)
+    if request.as_json:
+        typer.echo(request.output.read_text(encoding="utf-8"), nl=False)
+        return
+    console, conditions = Console(), request.conditions
+    machine = header["machine"]
+    title = (
+        f"batch {conditions.batch_size}, {conditions.threads} thread(s), "
+        f"{machine.get('cpu') or machine['board']}"
+    )
+    console.print(results_table(rows, title))
+    console.print(targets_table(rows))
