@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
+from edge_client.bench.options import add_arguments
 from edge_client.lean import OPENSSL_HASHES, TLS, leave_out
 from fedsparse import __version__
 from fedsparse.errors import FedSparseError
@@ -20,15 +21,26 @@ LOG_FORMAT: Final = "time=%(asctime)s level=%(levelname)s %(message)s"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code: 0, or 2 with the error on stderr."""
     options = _parser().parse_args(arguments)
-    logging.basicConfig(level=options.log_level.upper(), format=LOG_FORMAT, stream=sys.stderr)
     leave_out(TLS, OPENSSL_HASHES)
-    from edge_client.agent.main import run
-
+    command: Callable[[argparse.Namespace], int] = options.command
     try:
-        return run(options.config)
+        return command(options)
     except (FedSparseError, OSError) as error:
         sys.stderr.write(f"edge-client: {error}\n")
         return EXIT_ERROR
+
+
+def _run(options: argparse.Namespace) -> int:
+    logging.basicConfig(level=options.log_level.upper(), format=LOG_FORMAT, stream=sys.stderr)
+    from edge_client.agent.main import run
+
+    return run(options.config)
+
+
+def _bench(options: argparse.Namespace) -> int:
+    from edge_client.bench.command import run
+
+    return run(options)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -47,6 +59,15 @@ def _parser() -> argparse.ArgumentParser:
         default="info",
         help="how much to say on stderr (default: info)",
     )
+    run.set_defaults(command=_run)
+    bench = commands.add_parser(
+        "bench",
+        help="measure what training costs on this board, for a report",
+        description="Time and memory of training steps on this board at several densities, one "
+        "engine at a time: about 2 minutes. Progress is on stderr.",
+    )
+    add_arguments(bench)
+    bench.set_defaults(command=_bench)
     return parser
 
 

@@ -14,6 +14,7 @@ from rich.table import Table
 from fedsparse.durable import write_durably
 from fedsparse.errors import ConfigError, FedSparseError
 from fedsparse.plan import Plan, Shape
+from fedsparse.plan.finding import read_plan
 
 app = typer.Typer(no_args_is_help=True, help="Import a model, or show one.")
 
@@ -70,21 +71,6 @@ def show(
     with _errors_in_one_line():
         table = plan_table(read_plan(plan))
     Console().print(table)
-
-
-def read_plan(path: Path) -> Plan:
-    """Read a plan file.
-
-    Raises:
-        ConfigError: the file cannot be read.
-        PlanError: it is not a plan; the message names the file.
-    """
-    try:
-        return Plan.from_json(path.read_bytes())
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-    except FedSparseError as error:
-        raise type(error)(f"{path}: {error}") from error
 
 
 def plan_table(plan: Plan) -> Table:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from fedsparse.errors import DataError
-from fedsparse.plan import Plan
+from fedsparse.plan import Plan, Role
 
 MOMENTUM: Final = 0.9
 LEARNING_RATE: Final = 1e-3  # so small that nothing diverges within a measurement
@@ -39,6 +39,11 @@ class Case:
 def kept_at(plan: Plan, density: float) -> tuple[int, ...]:
     """Kept weights of each prunable tensor at one density for all: the same share, at least one."""
     return tuple(max(1, round(density * tensor.size)) for tensor in plan.prunable)
+
+
+def weight_names(plan: Plan) -> tuple[str, ...]:
+    """The weight tensors of all linear and convolutional nodes, prunable or not."""
+    return tuple(tensor.name for tensor in plan.tensors if tensor.role is Role.WEIGHT)
 
 
 def write_case(folder: Path, plan: Plan, case: Case) -> None:

@@ -44,6 +44,7 @@ def describe_machine(library: Library, root: Path = ROOT) -> dict[str, Any]:
         "governor": _text(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         "max_mhz": _number(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_max_freq", 1e-3),
         "celsius": read_celsius(root),
+        "emulated": _is_emulated(root) or None,
     }
     return {name: fact for name, fact in facts.items() if fact not in (None, "")}
 
@@ -62,6 +63,12 @@ def describe_versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def _is_emulated(root: Path) -> bool:
+    """Whether a program plays an ARM processor: the kernel, which it does not play, tells."""
+    real = _text(root / "sys/devices/system/cpu/modalias") + _text(root / "proc/sys/kernel/arch")
+    return platform.machine() == "aarch64" and "x86" in real
 
 
 def _cpu(root: Path) -> str:

@@ -18,7 +18,13 @@ leave_out(OPENSSL_HASHES)  # as the trainer does, before anything imports hashli
 
 import numpy as np  # noqa: E402
 
-from edge_client.bench.case import LEARNING_RATE, MOMENTUM, Case, read_case  # noqa: E402
+from edge_client.bench.case import (  # noqa: E402
+    LEARNING_RATE,
+    MOMENTUM,
+    Case,
+    read_case,
+    weight_names,
+)
 from edge_client.bench.inputs import Inputs, read_inputs  # noqa: E402
 from edge_client.bench.serving import serve  # noqa: E402
 from edge_client.memory import rss_bytes  # noqa: E402
@@ -64,19 +70,33 @@ class Device:
         }
 
 
-def sparse(plan: Plan, case: Case, inputs: Inputs) -> SparseEngine:
-    """The native engine with sparse kernels throughout."""
+def native(
+    plan: Plan, case: Case, inputs: Inputs, dense_layers: tuple[str, ...] = ()
+) -> SparseEngine:
+    """The native engine; sparse kernels for all but `dense_layers`."""
     return SparseEngine(
         plan,
         inputs.mask,
         inputs.weights,
         batch_size=case.batch_size,
-        setup=EngineSetup(micro_batch=case.micro_batch or case.batch_size, threads=case.threads),
+        setup=EngineSetup(
+            micro_batch=case.micro_batch or case.batch_size,
+            threads=case.threads,
+            dense_layers=dense_layers,
+        ),
         momentum=MOMENTUM,
     )
 
 
-ENGINES: Final[dict[str, Callable[[Plan, Case, Inputs], SparseEngine]]] = {"sparse": sparse}
+def native_dense(plan: Plan, case: Case, inputs: Inputs) -> SparseEngine:
+    """The native engine with dense kernels throughout."""
+    return native(plan, case, inputs, weight_names(plan))
+
+
+ENGINES: Final[dict[str, Callable[[Plan, Case, Inputs], SparseEngine]]] = {
+    "sparse": native,
+    "dense": native_dense,
+}
 
 
 def _reversed(plan: Plan, mask: BoolArray) -> BoolArray:

@@ -154,6 +154,10 @@ def profile(
         int, typer.Option(min=0, help="Samples that go through at once; 0 = the batch.")
     ] = 0,
     threads: Annotated[int, typer.Option(min=1, max=64, help="Of a step.")] = 1,
+    dense: Annotated[
+        str,
+        typer.Option(help="Nodes that take dense kernels, by commas; all = every node."),
+    ] = "",
     steps: Annotated[int, typer.Option(min=1, help="How many are timed.")] = 30,
     by: Annotated[Grouping, typer.Option(help="What is added up.")] = Grouping.CALL,
     rows: Annotated[int, typer.Option(min=0, help="Rows of the table; 0 = all.")] = 0,
@@ -171,17 +175,22 @@ def profile(
 
     from rich.console import Console
 
+    from edge_client.bench.case import weight_names
     from edge_client.runtime.setup import EngineSetup
-    from tools.bench.models import find_plan
+    from fedsparse.plan.finding import find_plan
     from tools.bench.profile import measure_profile, profile_table
 
+    plan = find_plan(model)
+    names = weight_names(plan) if dense == "all" else [f"{one}.weight" for one in _listed(dense)]
     result = measure_profile(
-        find_plan(model),
+        plan,
         density,
         {"batch_size": batch, "threads": threads},
         steps=steps,
         variant=variant.value if variant else None,
-        setup=EngineSetup(micro_batch=micro_batch or batch, threads=threads),
+        setup=EngineSetup(
+            micro_batch=micro_batch or batch, threads=threads, dense_layers=tuple(names)
+        ),
     )
     if as_json:
         typer.echo(json.dumps(result.to_document(), indent=2))

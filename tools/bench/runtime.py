@@ -11,34 +11,23 @@ from pathlib import Path
 from typing import Any, Final
 
 from edge_client.bench.case import Case, kept_at, write_case
-from edge_client.bench.limits import copy_limit
+from edge_client.bench.figures import MB, device_engine, device_figures
 from edge_client.bench.race import (
-    DEVICE_ENVIRONMENT,
     Contestant,
     Progress,
     Result,
     draw_inputs,
     race,
 )
-from edge_client.bench.work import step_work
-from edge_client.runtime.cost import sparse_cost
-from edge_client.runtime.native.library import load_library
-from edge_client.runtime.setup import EngineSetup
 from fedsparse.errors import ConfigError
 from fedsparse.plan import Plan
 from tools.bench.targets import verdicts
 
-MB: Final = 1e6
-DEVICE: Final = "edge_client.bench.worker"
 TORCH: Final = "tools.bench.torch_worker"
-# Engine -> module and second argument of its worker. `torch` runs once a model, the others at every
-# density.
-ENGINES: Final[Mapping[str, tuple[str, str]]] = {
-    "torch": (TORCH, "dense"),
-    "torch_masked": (TORCH, "masked"),
-    "sparse": (DEVICE, "sparse"),
-}
-ONCE: Final = "torch"
+TORCH_ENGINES: Final = {"torch": "dense", "torch_masked": "masked"}
+# `dense` is the native engine with dense kernels throughout.
+ENGINES: Final = (*TORCH_ENGINES, "sparse", "dense")
+ONCE: Final = ("torch", "dense")  # a model, not at every density: it makes no difference to them
 DENSE: Final = 1.0
 
 
@@ -59,7 +48,7 @@ class Conditions:
     rounds: int = 15
     block_s: float = 0.15
     mask_changes: int = 5
-    engines: tuple[str, ...] = tuple(ENGINES)
+    engines: tuple[str, ...] = ENGINES
 
 
 def available_engines(*, with_torch: bool) -> tuple[str, ...]:
@@ -69,13 +58,13 @@ def available_engines(*, with_torch: bool) -> tuple[str, ...]:
         ConfigError: torch is asked for and missing.
     """
     if not with_torch:
-        return tuple(name for name, (module, _) in ENGINES.items() if module != TORCH)
+        return tuple(name for name in ENGINES if name not in TORCH_ENGINES)
     if find_spec("torch") is None:
         raise ConfigError(
             'torch, which the engines are compared with, is missing: pip install "fedsparse[torch]"'
             ", or leave it out with --no-torch"
         )
-    return tuple(ENGINES)
+    return ENGINES
 
 
 def measure_model(
@@ -148,75 +137,49 @@ def _contestants(
 ) -> list[Contestant]:
     chosen = []
     for engine in conditions.engines:
-        module, kind = ENGINES[engine]
-        for density in (DENSE,) if engine == ONCE else densities:
+        for density in (DENSE,) if engine in ONCE else densities:
+            case = str(folder / key(density))
+            name = _name(engine, density)
             chosen.append(
                 Contestant(
-                    name=_name(engine, density),
-                    module=module,
-                    arguments=(str(folder / key(density)), kind),
+                    name=name,
+                    module=TORCH,
+                    arguments=(case, TORCH_ENGINES[engine]),
                     threads=conditions.threads,
-                    environment={} if module == TORCH else DEVICE_ENVIRONMENT,
+                    environment={},
                 )
+                if engine in TORCH_ENGINES
+                else device_engine(name, engine, case, conditions.threads)
             )
     return chosen
 
 
 def _name(engine: str, density: float) -> str:
-    return engine if engine == ONCE else f"{engine} {key(density)}"
+    return engine if engine in ONCE else f"{engine} {key(density)}"
 
 
 def _row(
     plan: Plan, case: Case, measured: Mapping[str, Result], fma_per_s: float
 ) -> dict[str, Any]:
-    sparse = measured["sparse"]
     milliseconds = {name: 1e3 * result.step_s for name, result in measured.items()}
-    step_ms = milliseconds["sparse"]
+    figures = device_figures(plan, case, measured["sparse"], fma_per_s)
 
     def against(engine: str) -> float | None:
-        return milliseconds[engine] / step_ms if engine in milliseconds else None
+        known = engine in milliseconds
+        return milliseconds[engine] / milliseconds["sparse"] if known else None
 
-    setup = _setup(sparse)
-    cost = sparse_cost(plan, case.kept, case.batch_size, setup=setup)
-    baseline = sparse.facts["baseline_bytes"]
     return {
         "speedup": against("torch"),
         "speedup_vs_graph": against("graph"),
-        "step_ms": step_ms,
-        "peak_rss_mb": sparse.peak_bytes / MB,
-        "predicted_peak_mb": (baseline + cost.peak_bytes) / MB,
-        "baseline_mb": baseline / MB,
         "speedup_vs_masked": against("torch_masked"),
-        **{f"{name}_ms": milliseconds.get(name) for name in ("torch", "torch_masked", "graph")},
+        **figures,
+        **{f"{name}_ms": milliseconds.get(name) for name in ENGINES if name != "sparse"},
         **{
             f"{name}_peak_rss_mb": result.peak_bytes / MB
             for name, result in measured.items()
             if name != "sparse"
         },
-        "setup_ms": 1e3 * sparse.facts["built_s"],
-        "mask_change_ms": 1e3 * sparse.mask_change_s,
-        "kept": sum(case.kept),
-        "parameters": plan.num_prunable + plan.num_dense,
-        **_fractions(plan, case, sparse.step_s, fma_per_s),
         "quartiles_ms": {name: _quartiles(result) for name, result in measured.items()},
-    }
-
-
-def _setup(result: Result) -> EngineSetup:
-    facts = result.facts["setup"]
-    return EngineSetup(**{**facts, "dense_layers": tuple(facts["dense_layers"])})
-
-
-def _fractions(plan: Plan, case: Case, step_s: float, fma_per_s: float) -> dict[str, float]:
-    """Of the machine's limits: multiply-adds of the products, and bytes of all buffers."""
-    work = step_work(plan, case.kept, case.batch_size)
-    threads = case.threads
-    memory_per_s = copy_limit(load_library(), work.arena_bytes)
-    return {
-        "multiply_adds": work.multiply_adds,
-        "moved_mb": work.moved_bytes / MB,
-        "fraction_of_fma_peak": work.multiply_adds / step_s / fma_per_s / threads,
-        "fraction_of_memory_limit": work.moved_bytes / step_s / memory_per_s,
     }
 
 

@@ -16,7 +16,7 @@ from rich.console import Console
 from edge_client.bench.limits import measure_limits
 from edge_client.bench.machine import describe_machine, describe_versions
 from edge_client.runtime.native.library import load_library
-from tools.bench.models import find_plan
+from fedsparse.plan.finding import find_plan
 from tools.bench.runtime import Conditions, measure_model, write_results
 from tools.bench.runtime_view import ProgressLine, results_table, targets_table
 

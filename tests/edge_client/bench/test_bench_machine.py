@@ -45,3 +45,12 @@ def test_this_machine_has_a_name_for_its_processor() -> None:
 
 def test_versions_name_numpy() -> None:
     assert machine.describe_versions().keys() >= {"python", "fedsparse", "numpy"}
+
+
+def test_a_processor_that_a_program_plays_is_found_out(
+    board: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine.platform, "machine", lambda: "aarch64")
+    assert "emulated" not in machine.describe_machine(load_library(), board)
+    write(board, "sys/devices/system/cpu/modalias", "cpu:type:x86,ven0002fam0019mod0011:feature:")
+    assert machine.describe_machine(load_library(), board)["emulated"]

@@ -78,7 +78,7 @@ def test_without_torch_the_way_out_is_named(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(runtime, "find_spec", lambda _: None)
     with pytest.raises(ConfigError, match=r'pip install "fedsparse\[torch\]".*--no-torch'):
         runtime.available_engines(with_torch=True)
-    assert runtime.available_engines(with_torch=False) == ("sparse",)
+    assert runtime.available_engines(with_torch=False) == ("sparse", "dense")
 
 
 @pytest.mark.parametrize("densities", ["", "0,0.1", "0.1,2", "some"])

@@ -1,20 +1,19 @@
-"""The models that benches run: by the names of the project's figures, or a plan of one's own."""
+"""Plans by name: a model of the zoo, or a file."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Final
 
-from fedsparse.errors import ConfigError
-from fedsparse.plan import Plan
+from fedsparse.errors import ConfigError, FedSparseError
+from fedsparse.plan.plan import Plan
 from fedsparse.plan.zoo import PLANS
-from tools.model_cli import read_plan
 
 ALIASES: Final = {"har": "watch", "resnet": "cifar10"}  # as the figures of the runtime call them
 
 
 def find_plan(name: str) -> Plan:
-    """The plan of a model, or of a file.
+    """The plan of a model, or of a file whose name ends in `.json`.
 
     Raises:
         ConfigError: there is neither; the message lists the models.
@@ -27,3 +26,18 @@ def find_plan(name: str) -> Plan:
         return read_plan(Path(name))
     known = ", ".join(sorted({*PLANS, *ALIASES}))
     raise ConfigError(f"no model '{name}': take one of {known}, or the path of a plan.json")
+
+
+def read_plan(path: Path) -> Plan:
+    """Read a plan file.
+
+    Raises:
+        ConfigError: the file cannot be read.
+        PlanError: it is not a plan; the message names the file.
+    """
+    try:
+        return Plan.from_json(path.read_bytes())
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except FedSparseError as error:
+        raise type(error)(f"{path}: {error}") from error

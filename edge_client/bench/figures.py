@@ -1,0 +1,62 @@
+"""The figures of one case on the native engine: measured, predicted, and against the limits."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from edge_client.bench.case import Case
+from edge_client.bench.limits import copy_limit
+from edge_client.bench.race import DEVICE_ENVIRONMENT, Contestant, Result
+from edge_client.bench.work import step_work
+from edge_client.runtime.cost import sparse_cost
+from edge_client.runtime.native.library import load_library
+from edge_client.runtime.setup import EngineSetup
+from fedsparse.plan import Plan
+
+MB: Final = 1e6
+WORKER: Final = "edge_client.bench.worker"
+
+
+def device_engine(name: str, engine: str, folder: str, threads: int) -> Contestant:
+    """A contestant with an engine of the device (`edge_client.bench.worker.ENGINES`)."""
+    return Contestant(
+        name=name,
+        module=WORKER,
+        arguments=(folder, engine),
+        threads=threads,
+        environment=DEVICE_ENVIRONMENT,
+    )
+
+
+def device_figures(plan: Plan, case: Case, result: Result, fma_per_s: float) -> dict[str, Any]:
+    """What the sparse engine takes: times in ms, memory in MB (1e6 bytes) of the whole process.
+
+    Args:
+        plan, case: what was trained.
+        result: of the sparse engine.
+        fma_per_s: what one thread can do.
+    """
+    work = step_work(plan, case.kept, case.batch_size)
+    cost = sparse_cost(plan, case.kept, case.batch_size, setup=setup_of(result))
+    baseline = result.facts["baseline_bytes"]
+    memory_per_s = copy_limit(load_library(), work.arena_bytes)
+    return {
+        "step_ms": 1e3 * result.step_s,
+        "peak_rss_mb": result.peak_bytes / MB,
+        "predicted_peak_mb": (baseline + cost.peak_bytes) / MB,
+        "baseline_mb": baseline / MB,
+        "setup_ms": 1e3 * result.facts["built_s"],
+        "mask_change_ms": 1e3 * result.mask_change_s if result.mask_change_s else None,
+        "kept": sum(case.kept),
+        "parameters": plan.num_prunable + plan.num_dense,
+        "multiply_adds": work.multiply_adds,
+        "moved_mb": work.moved_bytes / MB,
+        "fraction_of_fma_peak": work.multiply_adds / result.step_s / fma_per_s / case.threads,
+        "fraction_of_memory_limit": work.moved_bytes / result.step_s / memory_per_s,
+    }
+
+
+def setup_of(result: Result) -> EngineSetup:
+    """How a worker of the native engine ran its steps."""
+    facts = result.facts["setup"]
+    return EngineSetup(**{**facts, "dense_layers": tuple(facts["dense_layers"])})
