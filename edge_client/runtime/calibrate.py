@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from edge_client.runtime.sparse import SparseEngine
+from edge_client.runtime.targets import random_targets
 from fedsparse.plan import Plan, Role
 from fedsparse.sparsity.masks import random_mask
 from fedsparse.types import BoolArray, Weights
@@ -40,7 +41,7 @@ def calibrate(
         EngineError: the engine cannot run the plan.
     """
     samples = rng.standard_normal((batch_size, *plan.input_shape), dtype=np.float32)
-    labels = rng.integers(0, plan.classes, batch_size, dtype=np.int32)
+    targets = random_targets(plan, batch_size, rng)
     seconds = []
     for counts in kept:
         mask = random_mask(plan, counts, rng)
@@ -51,7 +52,7 @@ def calibrate(
         times: list[float] = []
         while len(times) < 2 or (clock() < end and len(times) < 30):
             start = clock()
-            engine.train_step(samples, labels, learning_rate=0.0)
+            engine.train_step(samples, targets, learning_rate=0.0)
             times.append(clock() - start)
         seconds.append(min(times[1:]))  # the first step takes its pages; others, what else runs
         del engine

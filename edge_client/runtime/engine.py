@@ -14,12 +14,15 @@ class Engine(Protocol):
     `(nnz,)` in plan order, dense `(num_dense,)`), and the largest batch that it will be given.
     """
 
-    def train_step(self, samples: Float32Array, labels: IntArray, *, learning_rate: float) -> float:
+    def train_step(
+        self, samples: Float32Array, labels: IntArray | Float32Array, *, learning_rate: float
+    ) -> float:
         """One step of SGD (momentum and weight decay were given to the constructor), as torch's.
 
         Args:
             samples: `(batch, *input_shape)`; any batch from 1 to the largest.
-            labels: `(batch,)`, classes from 0.
+            labels: `(batch,)`, classes from 0; where the loss is not cross-entropy, float32
+                targets `(batch, outputs)`.
             learning_rate: the step size.
 
         Returns:

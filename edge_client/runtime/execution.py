@@ -15,12 +15,24 @@ from edge_client.runtime.geometry import Walk
 from edge_client.runtime.native import structures
 from edge_client.runtime.native.library import Library
 from edge_client.runtime.native.structures import ARGUMENTS, Call
-from edge_client.runtime.parameters import Int32Array, Parameters
+from edge_client.runtime.parameters import Parameters
 from edge_client.runtime.program import Buffer, Field, Instruction, Program, Ref, Store
+from edge_client.runtime.targets import Targets
 from fedsparse.types import Float32Array
 
 # What runs in place of a kernel where the model predicts; None: nothing.
-INFERENCE: Final[dict[str, str | None]] = {"batch_norm": "batch_norm_inference"}
+INFERENCE: Final[dict[str, str | None]] = {
+    "batch_norm": "batch_norm_inference",
+    "dropout": "dropout_inference",
+}
+
+# Kernels whose vectors lie along the batch, however much there is of it.
+BATCHWISE: Final = frozenset({
+    "max_pool", "max_pool_backward", "avg_pool", "avg_pool_backward",
+    "global_avg_pool", "global_avg_pool_backward", "upsample_backward",
+    "group_norm", "group_norm_backward", "group_norm_parameters",
+    "gate", "gate_gradient", "dropout", "mse", "bce",
+})  # fmt: skip
 
 # Below this much work (multiply-adds) a call is not worth waking a thread for; above it, chunks
 # are small enough that nobody waits long for the last one.
@@ -54,7 +66,8 @@ class Execution:
         self._batch_size = batch_size
         self._threads = threads
         self._team = library.team(threads)
-        self._labels: Int32Array = np.zeros(batch_size, np.int32)
+        self._seed = ctypes.c_uint64()
+        self._sample = ctypes.c_int64()
         self._loss = ctypes.c_double()
         self._total = ctypes.c_double()
         self._learning_rate = ctypes.c_double()
@@ -73,12 +86,20 @@ class Execution:
             [load, *(self._inference(*pair) for pair in zip(program.forward, forward, strict=True))]
         )
         self._loss_call = self._calls([program.loss])
+        self._loss_arguments = self._arguments[-1]
         self._backward = self._calls(program.backward)
         self._update = self._calls(program.update)
 
-    def begin(self, total: int) -> None:
-        """Start a step over `total` samples, in one micro-batch or several."""
+    def begin(self, total: int, *, seed: int) -> None:
+        """Start a step over `total` samples, in one micro-batch or several.
+
+        Args:
+            total: samples of all of them.
+            seed: of the step's random numbers; its lowest 64 bits count.
+        """
         self._total.value = total
+        self._seed.value = seed
+        self._sample.value = 0
         self._loss.value = 0.0
         self._run(self._start, 1)
 
@@ -92,16 +113,17 @@ class Execution:
         view = self._arena[start : start + logits.size_bytes(batch)].view(np.float32)
         return view.reshape(-1, batch)
 
-    def loss(self, labels: Int32Array) -> float:
+    def loss(self, targets: Targets) -> float:
         """The loss of the step's samples so far, over all of them; also prepares the way back."""
-        self._labels[: len(labels)] = labels
-        self._run(self._loss_call, len(labels))
+        self._loss_arguments.targets = targets.ctypes.data
+        self._run(self._loss_call, len(targets))
         return self._loss.value
 
     def backward(self, batch: int, learning_rate: float) -> None:
         """The way back of the micro-batch that went forward last."""
         self._learning_rate.value = learning_rate
         self._run(self._backward, batch)
+        self._sample.value += batch
 
     def finish(self) -> None:
         """Apply what is left to be applied of a step."""
@@ -147,7 +169,7 @@ class Execution:
         if isinstance(walk, Walk):
             whole = walk.output_step == 1  # else a vector should lie within one position
             return walk.run * self._batch_size if whole else self._batch_size
-        return self._batch_size if "pool" in instruction.kernel else None
+        return self._batch_size if instruction.kernel in BATCHWISE else None
 
     def _resolved(self, value: Field) -> int | float | ctypes.Structure | None:
         """The number, walk or address that an argument stands for."""
@@ -159,7 +181,9 @@ class Execution:
             return value
         own = {
             Store.SAMPLES: 0,  # set anew for every batch
-            Store.LABELS: self._labels.ctypes.data,
+            Store.TARGETS: 0,  # likewise
+            Store.SEED: ctypes.addressof(self._seed),
+            Store.SAMPLE: ctypes.addressof(self._sample),
             Store.LOSS: ctypes.addressof(self._loss),
             Store.TOTAL: ctypes.addressof(self._total),
             Store.LEARNING_RATE: ctypes.addressof(self._learning_rate),

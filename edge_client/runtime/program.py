@@ -45,10 +45,12 @@ class Store(Enum):
     """What an instruction may point at outside of the arena."""
 
     SAMPLES = "samples"
-    LABELS = "labels"
+    TARGETS = "targets"
     LOSS = "loss"
     TOTAL = "total"
     LEARNING_RATE = "learning_rate"
+    SEED = "seed"
+    SAMPLE = "sample"
     VALUE = "value"
     VELOCITY = "velocity"
     ROW_START = "row_start"

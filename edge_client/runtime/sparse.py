@@ -10,8 +10,9 @@ import numpy as np
 from edge_client.runtime.execution import Execution
 from edge_client.runtime.lowering import lower
 from edge_client.runtime.native.library import Library, load_library
-from edge_client.runtime.parameters import Int32Array, Parameters
+from edge_client.runtime.parameters import Parameters
 from edge_client.runtime.setup import EngineSetup
+from edge_client.runtime.targets import as_targets
 from fedsparse.errors import EngineError
 from fedsparse.plan import Plan
 from fedsparse.types import BoolArray, Float32Array, IntArray, Weights
@@ -29,6 +30,8 @@ class SparseEngine:
         batch_size: the largest batch of `train_step`.
         setup: how steps are run; by default whole batches, sparse kernels, one thread.
         momentum, weight_decay: of SGD, as in `torch.optim.SGD`.
+        seed: of dropout, from 0 to 2^32 - 1; a step's draws follow from it and from the number of
+            steps before, not from micro-batches or threads.
         library: the kernels; by default the installed ones.
 
     Raises:
@@ -45,6 +48,7 @@ class SparseEngine:
         setup: EngineSetup | None = None,
         momentum: float = 0.0,
         weight_decay: float = 0.0,
+        seed: int = 0,
         library: Library | None = None,
     ) -> None:
         if batch_size < 1:
@@ -55,19 +59,24 @@ class SparseEngine:
         self._micro_batch = min(self.setup.micro_batch, batch_size)
         self._momentum = momentum
         self._weight_decay = weight_decay
+        self._seed = seed
+        self._steps = 0
         self._library = library or load_library()
         self._check_weights(mask, weights)
         self._build(mask, weights)
 
-    def train_step(self, samples: Float32Array, labels: IntArray, *, learning_rate: float) -> float:
+    def train_step(
+        self, samples: Float32Array, labels: IntArray | Float32Array, *, learning_rate: float
+    ) -> float:
         """See `Engine`; raises `EngineError` also for samples or labels that do not fit."""
         samples = self._samples(samples)
         batch = len(samples)
         if not 1 <= batch <= self.batch_size:
             raise EngineError(f"a batch of {batch}: this engine takes 1 to {self.batch_size}")
-        targets = self._targets(labels, batch)
+        targets = as_targets(self.plan, labels, batch)
         execution = self._execution
-        execution.begin(batch)
+        self._steps += 1
+        execution.begin(batch, seed=self._seed << 32 | self._steps)
         loss = 0.0
         for part in self._parts(batch):
             execution.forward(samples[part], training=True)
@@ -169,16 +178,6 @@ class SparseEngine:
                 f"got {samples.shape[1:]}"
             )
         return np.ascontiguousarray(samples, dtype=np.float32)
-
-    def _targets(self, labels: IntArray, batch: int) -> Int32Array:
-        if labels.shape != (batch,) or labels.dtype.kind not in "iu":
-            raise EngineError(f"{batch} samples need as many integer labels, got {labels.shape} "
-                              f"of {labels.dtype}")  # fmt: skip
-        if labels.min() < 0 or labels.max() >= self.plan.classes:
-            raise EngineError(
-                f"labels must be 0 to {self.plan.classes - 1}, got {labels.min()} to {labels.max()}"
-            )
-        return labels.astype(np.int32)
 
 
 def kept_counts(plan: Plan, mask: BoolArray) -> list[int]:

@@ -7,20 +7,32 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
 from edge_client.runtime.builder import Builder
-from edge_client.runtime.lowering.elementwise import (
+from edge_client.runtime.lowering.activations import (
+    activation,
+    activation_backward,
+    dropout,
+    dropout_backward,
+)
+from edge_client.runtime.lowering.group_norm import group_norm, group_norm_backward
+from edge_client.runtime.lowering.joins import (
     add,
     add_backward,
+    concat,
+    concat_backward,
     flatten,
     flatten_backward,
-    relu,
-    relu_backward,
+    mul,
+    mul_backward,
 )
+from edge_client.runtime.lowering.losses import loss
 from edge_client.runtime.lowering.norm import batch_norm, batch_norm_backward
 from edge_client.runtime.lowering.pooling import (
     global_avg_pool,
     global_avg_pool_backward,
     pool,
     pool_backward,
+    upsample,
+    upsample_backward,
 )
 from edge_client.runtime.lowering.weighted import weighted, weighted_backward
 from edge_client.runtime.program import Buffer, Program, Ref, Store, Work
@@ -30,16 +42,29 @@ from fedsparse.plan import (
     Add,
     AvgPool,
     BatchNorm,
+    Concat,
     Conv,
+    Dropout,
     Flatten,
+    Gelu,
     GlobalAvgPool,
+    GroupNorm,
+    HardSigmoid,
+    HardSwish,
+    LayerNorm,
+    LeakyRelu,
     Linear,
-    Loss,
     MaxPool,
+    Mul,
     Node,
     Plan,
     Relu,
+    Relu6,
     Role,
+    Sigmoid,
+    Silu,
+    Tanh,
+    Upsample,
 )
 
 Forward = Callable[..., Buffer]  # (builder, node, operator) -> where the output is
@@ -49,11 +74,20 @@ RULES: Final[dict[type, tuple[Forward, Backward]]] = {
     Linear: (weighted, weighted_backward),
     Conv: (weighted, weighted_backward),
     BatchNorm: (batch_norm, batch_norm_backward),
-    Relu: (relu, relu_backward),
+    GroupNorm: (group_norm, group_norm_backward),
+    LayerNorm: (group_norm, group_norm_backward),
+    **dict.fromkeys(
+        (Relu, Relu6, LeakyRelu, Sigmoid, Tanh, HardSigmoid, HardSwish, Silu, Gelu),
+        (activation, activation_backward),
+    ),
+    Dropout: (dropout, dropout_backward),
     MaxPool: (pool, pool_backward),
     AvgPool: (pool, pool_backward),
     GlobalAvgPool: (global_avg_pool, global_avg_pool_backward),
+    Upsample: (upsample, upsample_backward),
     Add: (add, add_backward),
+    Mul: (mul, mul_backward),
+    Concat: (concat, concat_backward),
     Flatten: (flatten, flatten_backward),
 }
 
@@ -78,10 +112,8 @@ def lower(
 
     Raises:
         EngineError: a count does not fit its tensor, there is no tensor of such a name, or a node
-            or the loss cannot be run.
+            cannot be run.
     """
-    if plan.loss is not Loss.CROSS_ENTROPY:
-        raise EngineError(f"the sparse engine has no kernel for the loss '{plan.loss.value}'")
     builder = Builder(
         plan,
         _counts(plan, kept),
@@ -99,7 +131,7 @@ def lower(
         builder.define(node.name, forward(builder, node, node.operator))
     forward_end = len(builder.instructions)
     last = plan.nodes[-1].name
-    _loss(builder, last)
+    loss(builder, last)
     for node in reversed(plan.nodes):
         if node.name in builder.gradients:
             builder.node = node.name
@@ -157,20 +189,3 @@ def _load(builder: Builder) -> None:
         output=samples,
     )
     builder.define(INPUT, samples)
-
-
-def _loss(builder: Builder, last: str) -> None:
-    classes = builder.plan.classes
-    gradient = builder.buffer(floats=classes)
-    builder.emit(
-        "cross_entropy",
-        1,
-        Work(touches=40 * classes),
-        classes=classes,
-        logits=builder.values[last],
-        labels=Ref(store=Store.LABELS),
-        total=Ref(store=Store.TOTAL),
-        gradient=gradient,
-        loss=Ref(store=Store.LOSS),
-    )
-    builder.deliver(last, gradient)

@@ -1,4 +1,4 @@
-"""Maximum, average and global average pooling."""
+"""Maximum, average and global average pooling; upsampling."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from edge_client.runtime.builder import Builder
 from edge_client.runtime.geometry import Axis
 from edge_client.runtime.program import Buffer, Field, Work
 from fedsparse.errors import EngineError
-from fedsparse.plan import GlobalAvgPool, MaxPool, Node
+from fedsparse.plan import GlobalAvgPool, MaxPool, Node, Upsample
 
 MAX_REACH: Final = 2**16  # positions from a window's corner that an index of two bytes can name
 
@@ -90,6 +90,41 @@ def global_avg_pool_backward(
         output=result,
     )
     builder.deliver(node.inputs[0], result)
+
+
+def upsample(builder: Builder, node: Node, operator: Upsample) -> Buffer:
+    """Copies of every position."""
+    count = builder.floats(node.name)
+    source = builder.read(node.inputs[0])
+    output = builder.buffer(floats=count)
+    _scale(builder, node, operator, operator.kind, source, output)
+    return output
+
+
+def upsample_backward(builder: Builder, node: Node, operator: Upsample, gradient: Buffer) -> None:
+    """The sum over the copies."""
+    result = builder.buffer(floats=builder.floats(node.inputs[0]))
+    _scale(builder, node, operator, f"{operator.kind}_backward", gradient, result)
+    builder.deliver(node.inputs[0], result)
+
+
+def _scale(
+    builder: Builder, node: Node, operator: Upsample, kernel: str, source: Buffer, output: Buffer
+) -> None:
+    channels, *spatial = builder.plan.shapes[node.inputs[0]]
+    height, width = (1, *spatial)[-2:]
+    rows, columns = (1, *operator.scale)[-2:]
+    builder.emit(
+        kernel,
+        channels,
+        Work(touches=2 * builder.floats(node.name)),
+        height=height,
+        width=width,
+        rows=rows,
+        columns=columns,
+        input=source,
+        output=output,
+    )
 
 
 def _axes(builder: Builder, node: Node, operator: MaxPool) -> tuple[Axis, Axis]:

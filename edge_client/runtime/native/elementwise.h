@@ -48,20 +48,6 @@ KERNEL(pad, pad_arguments) {
                 }
 }
 
-/* NaN passes, as in torch; may run in place. */
-KERNEL(relu, map_arguments) {
-    const float *x = a->input;
-    float *y = a->output;
-    for (int64_t i = from * batch; i < to * batch; i++) y[i] = x[i] < 0.0f ? 0.0f : x[i];
-}
-
-/* `input` is what relu gave, `output` the gradient, changed in place. */
-KERNEL(relu_backward, map_arguments) {
-    const float *y = a->input;
-    float *g = a->output;
-    for (int64_t i = from * batch; i < to * batch; i++) g[i] = y[i] > 0.0f ? g[i] : 0.0f;
-}
-
 /* May run in place of either input. */
 KERNEL(add, map_arguments) {
     const float *x = a->input, *z = a->other;

@@ -121,13 +121,65 @@ typedef struct {
     float *output;
 } channel_arguments;
 
-/* Elementwise work; `other` is the second input of an addition. Units: positions (of `load`,
+/* Elementwise work; `other` is the second input of a sum or product. Units: positions (of `load`,
  * `count` floats of each sample; of `clear`, floats). */
 typedef struct {
     int64_t count;
     const float *input, *other;
     float *output;
 } map_arguments;
+
+/* Leaky ReLU, forward and backward. Units: positions. */
+typedef struct {
+    double slope;
+    const float *input;
+    float *output;
+} leaky_relu_arguments;
+
+/* Dropout at `rate`; `sample` counts the step's samples before this micro-batch. Units: positions. */
+typedef struct {
+    int64_t node;
+    double rate;
+    const uint64_t *seed;
+    const int64_t *sample;
+    const float *input;
+    float *output;
+} dropout_arguments;
+
+/* A feature map and one value for each of its channels. Units: channels. */
+typedef struct {
+    int64_t positions;
+    const float *input, *other;
+    float *output;
+} gate_arguments;
+
+/* A copy; starts are in positions. Units: positions. */
+typedef struct {
+    int64_t input_start, output_start;
+    const float *input;
+    float *output;
+} slice_arguments;
+
+/* Each position of a feature map (height, width) and the block of rows x columns that it becomes.
+ * Units: channels. */
+typedef struct {
+    int64_t height, width, rows, columns;
+    const float *input;
+    float *output;
+} upsample_arguments;
+
+/* Normalisation of each sample over groups of `length` positions; `span` positions share a scale
+ * and a shift (see group_norm.h). Backward, `output` is the gradient, changed in place. Units:
+ * groups; of the gradients of scale and shift, `parameters`. */
+typedef struct {
+    int64_t groups, length, span, parameters, accumulate;
+    double eps;
+    const float *input;
+    float *output;
+    const float *scale, *shift;
+    float *mean, *inverse; /* [group][batch], kept from forward to backward */
+    float *scale_gradient, *shift_gradient;
+} group_norm_arguments;
 
 /* Batch normalisation; backward, `output` is the gradient, changed in place. Units: channels. */
 typedef struct {
@@ -146,11 +198,21 @@ typedef struct {
 typedef struct {
     int64_t classes;
     const float *logits;
-    const int32_t *labels;
+    const int32_t *targets;
     const double *total;
     float *gradient;
     double *loss;
 } cross_entropy_arguments;
+
+/* A mean over outputs and samples, of outputs [output][batch] and targets [batch][output]; else as
+ * the cross-entropy. */
+typedef struct {
+    int64_t outputs;
+    const float *logits, *targets;
+    const double *total;
+    float *gradient;
+    double *loss;
+} elementwise_loss_arguments;
 
 /* One step of SGD as torch.optim.SGD without dampening; `velocity` is NULL without momentum.
  * Units: values. */

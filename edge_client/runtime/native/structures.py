@@ -121,6 +121,46 @@ class Map(ctypes.Structure):
     _fields_ = _fields("count", "", "input other output")
 
 
+class LeakyRelu(ctypes.Structure):
+    """`leaky_relu_arguments`."""
+
+    _fields_ = _fields("", "slope", "input output")
+
+
+class Dropout(ctypes.Structure):
+    """`dropout_arguments`."""
+
+    _fields_ = _fields("node", "rate", "seed sample input output")
+
+
+class Gate(ctypes.Structure):
+    """`gate_arguments`."""
+
+    _fields_ = _fields("positions", "", "input other output")
+
+
+class Slice(ctypes.Structure):
+    """`slice_arguments`."""
+
+    _fields_ = _fields("input_start output_start", "", "input output")
+
+
+class Upsample(ctypes.Structure):
+    """`upsample_arguments`."""
+
+    _fields_ = _fields("height width rows columns", "", "input output")
+
+
+class GroupNorm(ctypes.Structure):
+    """`group_norm_arguments`."""
+
+    _fields_ = _fields(
+        "groups length span parameters accumulate",
+        "eps",
+        "input output scale shift mean inverse scale_gradient shift_gradient",
+    )
+
+
 class BatchNorm(ctypes.Structure):
     """`batch_norm_arguments`."""
 
@@ -135,7 +175,13 @@ class BatchNorm(ctypes.Structure):
 class CrossEntropy(ctypes.Structure):
     """`cross_entropy_arguments`."""
 
-    _fields_ = _fields("classes", "", "logits labels total gradient loss")
+    _fields_ = _fields("classes", "", "logits targets total gradient loss")
+
+
+class ElementwiseLoss(ctypes.Structure):
+    """`elementwise_loss_arguments`."""
+
+    _fields_ = _fields("outputs", "", "logits targets total gradient loss")
 
 
 class Sgd(ctypes.Structure):
@@ -161,6 +207,10 @@ class Limit(ctypes.Structure):
     _fields_ = _fields("count rounds", "", "input output")
 
 
+ACTIVATIONS: Final = (
+    "relu", "relu6", "sigmoid", "tanh", "silu", "gelu", "gelu_tanh", "hard_sigmoid", "hard_swish",
+)  # fmt: skip
+
 ARGUMENTS: Final[dict[str, type[ctypes.Structure]]] = {
     "product": Product,
     "weight_gradient": WeightGradient,
@@ -176,15 +226,30 @@ ARGUMENTS: Final[dict[str, type[ctypes.Structure]]] = {
     "global_avg_pool": Channel,
     "global_avg_pool_backward": Channel,
     "load": Map,
-    "relu": Map,
-    "relu_backward": Map,
+    **dict.fromkeys(ACTIVATIONS, Map),
+    **{f"{name}_backward": Map for name in ACTIVATIONS},
+    "leaky_relu": LeakyRelu,
+    "leaky_relu_backward": LeakyRelu,
+    "dropout": Dropout,
+    "dropout_inference": Dropout,
     "add": Map,
+    "multiply": Map,
+    "gate": Gate,
+    "gate_gradient": Gate,
+    "copy_slice": Slice,
+    "upsample": Upsample,
+    "upsample_backward": Upsample,
     "copy": Map,
     "clear": Map,
     "batch_norm": BatchNorm,
     "batch_norm_inference": BatchNorm,
     "batch_norm_backward": BatchNorm,
+    "group_norm": GroupNorm,
+    "group_norm_backward": GroupNorm,
+    "group_norm_parameters": GroupNorm,
     "cross_entropy": CrossEntropy,
+    "mse": ElementwiseLoss,
+    "bce": ElementwiseLoss,
     "sgd": Sgd,
     "fma_limit": Limit,
     "load_limit": Limit,

@@ -15,21 +15,37 @@ from fedsparse.plan import (
     Add,
     AvgPool,
     BatchNorm,
+    Concat,
     Conv,
     Flatten,
+    Gelu,
     GlobalAvgPool,
+    GroupNorm,
+    HardSigmoid,
+    HardSwish,
+    LayerNorm,
+    LeakyRelu,
     Linear,
+    Loss,
     MaxPool,
+    Mul,
     Node,
     Operator,
     Plan,
     Relu,
+    Relu6,
     Role,
     Shape,
+    Sigmoid,
+    Silu,
+    Tanh,
+    Upsample,
 )
 from fedsparse.types import BoolArray, Float32Array, Weights
 
-Labels = npt.NDArray[np.int64]
+Labels = npt.NDArray[np.int64] | Float32Array
+
+MASKS = ("one", "rows", "0.3", "all")  # kinds of `random_mask`
 
 
 def node(name: str, operator: Operator, *inputs: str) -> Node:
@@ -72,6 +88,67 @@ def between(operator: Operator, shape: Shape) -> Plan:
         last = "flat"
     nodes.append(node("last", Linear(out_features=3), last))
     return Plan(name="between", input_shape=shape, nodes=tuple(nodes))
+
+
+def joined(operator: Operator, *shapes: Shape) -> Plan:
+    """`operator` with a trained layer before each of its inputs, and one after it."""
+    nodes = [node("stem", conv(3, (1,) * (len(shapes[0]) - 1)), INPUT)] if shapes[0][1:] else []
+    stem = nodes[0].name if nodes else INPUT
+    for index, shape in enumerate(shapes):
+        source = stem
+        if stem != INPUT and len(shape) == 1:
+            source = f"mean{index}"
+            nodes.append(node(source, GlobalAvgPool(), stem))
+        made = conv(shape[0], (1,) * (len(shape) - 1)) if shape[1:] else None
+        layer = made or Linear(out_features=shape[0])
+        nodes.append(node(f"branch{index}", layer, source))
+    nodes.append(node("joined", operator, *(f"branch{index}" for index in range(len(shapes)))))
+    if shapes[0][1:]:
+        nodes.append(node("flat", Flatten(), "joined"))
+    nodes.append(node("last", Linear(out_features=3), nodes[-1].name))
+    return Plan(name="joined", input_shape=(2, *shapes[0][1:]), nodes=tuple(nodes))
+
+
+def mobile_plan() -> Plan:
+    """Every activation, group and layer norm, a gate, and concatenations that share a buffer."""
+    same = ((1, 1), (1, 1))
+    return Plan(
+        name="mobile",
+        input_shape=(3, 6, 5),
+        nodes=(
+            node("stem", conv(6, (3, 3), pads=same), INPUT),
+            node("stem_norm", GroupNorm(groups=3), "stem"),
+            node("stem_act", HardSwish(), "stem_norm"),
+            node("squeeze", GlobalAvgPool(), "stem_act"),
+            node("reduce", Linear(out_features=4), "squeeze"),
+            node("reduce_act", Relu6(), "reduce"),
+            node("expand", Linear(out_features=6), "reduce_act"),
+            node("gate", HardSigmoid(), "expand"),
+            node("excite", Mul(), "gate", "stem_act"),
+            node("a", conv(4, (1, 1)), "excite"),
+            node("a_act", Silu(), "a"),
+            node("grown", Concat(), "excite", "a_act"),
+            node("b", conv(4, (3, 3), pads=same), "grown"),
+            node("b_act", LeakyRelu(slope=0.2), "b"),
+            node("grown_more", Concat(), "grown", "b_act", "a_act"),
+            node("again", Concat(), "grown", "grown"),
+            node("c", conv(5, (2, 2), (2, 2)), "grown_more"),
+            node("c_norm", LayerNorm(axes=2, eps=1e-2), "c"),
+            node("c_act", Gelu(approximate=True), "c_norm"),
+            node("d", conv(5, (2, 2), (2, 2)), "again"),
+            node("d_act", Sigmoid(), "d"),
+            node("product", Mul(), "c_act", "d_act"),
+            node("large", Upsample(scale=(1, 2)), "product"),
+            node("flat", Flatten(), "large"),
+            node("e", Linear(out_features=9), "flat"),
+            node("e_norm", LayerNorm(axes=1, eps=1e-2), "e"),
+            node("e_act", Gelu(), "e_norm"),
+            node("f", Linear(out_features=6), "e_act"),
+            node("f_act", Tanh(), "f"),
+            node("square", Mul(), "f_act", "f_act"),
+            node("last", Linear(out_features=4), "square"),
+        ),
+    )
 
 
 def residual_plan() -> Plan:
@@ -135,7 +212,9 @@ def random_weights(plan: Plan, mask: BoolArray, rng: np.random.Generator) -> Wei
 
 def random_batch(plan: Plan, batch: int, rng: np.random.Generator) -> tuple[Float32Array, Labels]:
     samples = rng.standard_normal((batch, *plan.input_shape), dtype=np.float32)
-    return samples, rng.integers(0, plan.classes, batch)
+    if plan.loss is Loss.CROSS_ENTROPY:
+        return samples, rng.integers(0, plan.classes, batch)
+    return samples, rng.random((batch, plan.classes), dtype=np.float32)
 
 
 def assert_same_weights(actual: Weights, expected: Weights, tolerance: float) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from engine_plans import residual_plan
+from engine_plans import mobile_plan, residual_plan
 from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_client.runtime.arena import ALIGNMENT, lay_out
 from edge_client.runtime.lowering import lower
 from edge_client.runtime.program import Buffer
+from fedsparse.plan import Plan
 
 lives = st.tuples(st.integers(0, 20), st.integers(0, 20)).map(sorted)
 
@@ -36,8 +37,8 @@ def test_buffers_that_never_live_together_share_their_bytes() -> None:
 
 
 @pytest.mark.parametrize("batch", [1, 8, 32])
-def test_a_models_arena_is_no_smaller_than_its_busiest_moment(batch: int) -> None:
-    plan = residual_plan()
+@pytest.mark.parametrize("plan", [residual_plan(), mobile_plan()], ids=lambda plan: plan.name)
+def test_a_models_arena_is_no_smaller_than_its_busiest_moment(plan: Plan, batch: int) -> None:
     program = lower(plan, [tensor.size for tensor in plan.prunable])
     busiest = max(
         sum(b.size_bytes(batch) for b in program.buffers if b.first <= time <= b.last)

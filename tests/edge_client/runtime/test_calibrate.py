@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
+import pytest
 from engine_plans import residual_plan
 
 from edge_client.runtime.calibrate import calibrate
+from fedsparse.plan import Loss
 
 
 def counts(share: float) -> list[int]:
     return [max(1, round(share * tensor.size)) for tensor in residual_plan().prunable]
 
 
-def test_every_level_is_timed() -> None:
+@pytest.mark.parametrize("loss", list(Loss))
+def test_every_level_is_timed(loss: Loss) -> None:
     levels = [counts(share) for share in (0.05, 0.5)]
-    step_s = calibrate(residual_plan(), levels, 4, rng=np.random.default_rng(0), budget_s=0.05)
+    plan = replace(residual_plan(), loss=loss)
+    step_s = calibrate(plan, levels, 4, rng=np.random.default_rng(0), budget_s=0.05)
     assert len(step_s) == 2
     assert all(0 < seconds < 1 for seconds in step_s)
 

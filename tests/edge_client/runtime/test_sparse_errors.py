@@ -3,27 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-from engine_plans import between, conv, node, random_batch, random_mask, random_weights
+from engine_plans import Labels, between, conv, node, random_batch, random_mask, random_weights
 
-from edge_client.runtime.lowering import lower
+from edge_client.runtime.lowering import RULES, lower
 from edge_client.runtime.sparse import SparseEngine
 from fedsparse.errors import EngineError
 from fedsparse.plan import (
     INPUT,
+    OPERATORS,
     BatchNorm,
+    Dropout,
     Flatten,
+    Gelu,
+    GroupNorm,
+    HardSigmoid,
+    HardSwish,
+    LayerNorm,
+    LeakyRelu,
     Linear,
     Loss,
     MaxPool,
     Operator,
     Plan,
     Relu,
+    Relu6,
+    Sigmoid,
     Silu,
+    Tanh,
+    Upsample,
 )
 from fedsparse.types import Weights
 
@@ -32,6 +44,11 @@ RNG = np.random.default_rng(0)
 MASK = random_mask(PLAN, "0.5", RNG)
 WEIGHTS = random_weights(PLAN, MASK, RNG)
 SAMPLES, LABELS = random_batch(PLAN, 4, RNG)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unknown(Operator):
+    kind: ClassVar[str] = "unknown"
 
 
 def engine(**changes: Any) -> SparseEngine:  # noqa: ANN401
@@ -43,6 +60,27 @@ def engine(**changes: Any) -> SparseEngine:  # noqa: ANN401
         "momentum": 0.9,
     }
     return SparseEngine(**(arguments | changes))
+
+
+@pytest.mark.parametrize(
+    "operator",
+    [
+        Relu6(), LeakyRelu(), Sigmoid(), Tanh(), Silu(), Gelu(), Gelu(approximate=True),
+        HardSigmoid(), HardSwish(), Dropout(p=0.9), Upsample(scale=(2,)), GroupNorm(groups=1),
+        LayerNorm(axes=2),
+    ],
+    ids=str,
+)  # fmt: skip
+@pytest.mark.parametrize("loss", list(Loss))
+def test_nan_passes_every_operator_into_the_loss(operator: Operator, loss: Loss) -> None:
+    plan = replace(between(operator, (3, 8)), loss=loss)
+    mask = np.ones(plan.num_prunable, np.bool_)
+    rng = np.random.default_rng(1)
+    trained = engine(plan=plan, mask=mask, weights=random_weights(plan, mask, rng))
+    samples, targets = random_batch(plan, 3, rng)
+    samples[1, 0, 5] = np.nan
+    with pytest.raises(EngineError, match="training diverged: the loss is nan"):
+        trained.train_step(samples, targets, learning_rate=0.1)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -137,19 +175,30 @@ def test_a_pooling_window_that_is_too_large_is_named() -> None:
         engine(plan=plan, mask=mask, weights=weights)
 
 
+def test_an_operator_without_a_kernel_is_named() -> None:
+    plan = between(Unknown(), (4, 8))
+    with pytest.raises(EngineError, match="'middle': the sparse engine has no kernel for 'unkno"):
+        lower(plan, [tensor.size for tensor in plan.prunable])
+
+
+def test_every_operator_of_a_plan_has_its_rule() -> None:
+    assert set(RULES) == set(OPERATORS.values())
+
+
 @pytest.mark.parametrize(
-    ("operator", "message"),
+    ("loss", "targets", "message"),
     [
-        (Silu(), "node 'middle': the sparse engine has no kernel for 'silu'"),
+        (Loss.MSE, LABELS, r"loss 'mse' need numbers of shape \(4, 3\) as targets, got \(4,\)"),
+        (Loss.MSE, np.zeros((4, 2), np.float32), r"shape \(4, 3\) as targets, got \(4, 2\)"),
+        (Loss.MSE, np.zeros((4, 3), np.bool_), "got .* of bool"),
+        (Loss.BCE, np.full((4, 3), 1.1, np.float32), "must be 0 to 1, got .* to 1.1"),
+        (Loss.BCE, np.full((4, 3), -0.1, np.float32), "must be 0 to 1, got -0.1"),
+        (Loss.BCE, np.full((4, 3), np.nan, np.float32), "must be 0 to 1, got nan"),
+        (Loss.CROSS_ENTROPY, np.zeros((4, 3), np.float32), "integer labels"),
     ],
 )
-def test_an_operator_without_a_kernel_is_named(operator: Operator, message: str) -> None:
-    plan = between(operator, (4, 8))
+def test_targets_that_do_not_suit_the_loss_are_refused(
+    loss: Loss, targets: Labels, message: str
+) -> None:
     with pytest.raises(EngineError, match=message):
-        lower(plan, [tensor.size for tensor in plan.prunable])
-
-
-def test_a_loss_without_a_kernel_is_named() -> None:
-    plan = replace(PLAN, loss=Loss.MSE)
-    with pytest.raises(EngineError, match="no kernel for the loss 'mse'"):
-        lower(plan, [tensor.size for tensor in plan.prunable])
+        engine(plan=replace(PLAN, loss=loss)).train_step(SAMPLES, targets, learning_rate=0.1)

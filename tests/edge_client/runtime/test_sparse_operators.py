@@ -5,7 +5,15 @@ from __future__ import annotations
 import functools
 
 import pytest
-from engine_plans import assert_gradients_agree, between, conv, node, residual_plan
+from engine_plans import (
+    MASKS,
+    assert_gradients_agree,
+    between,
+    conv,
+    mobile_plan,
+    node,
+    residual_plan,
+)
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -28,7 +36,7 @@ from fedsparse.plan import (
 )
 
 BATCHES = (1, 3, 8, 17, 33)
-MASKS = ("one", "rows", "0.3", "all")
+
 CASES: dict[str, tuple[Operator, Shape]] = {
     "linear": (Linear(out_features=13), (29,)),
     "linear without bias": (Linear(out_features=7, bias=False), (5,)),
@@ -84,10 +92,11 @@ def test_the_dense_kernels_give_torchs_gradients(case: str, batch: int) -> None:
 @pytest.mark.parametrize("dense", [False, True])
 @pytest.mark.parametrize("name", Library().variants)
 @pytest.mark.parametrize("batch", [2, 5, 16, 37])
+@pytest.mark.parametrize("plan", [residual_plan(), mobile_plan()], ids=lambda plan: plan.name)
 def test_every_variant_of_the_kernels_gives_torchs_gradients(
-    name: str, batch: int, dense: bool
+    plan: Plan, name: str, batch: int, dense: bool
 ) -> None:
-    plan, library = residual_plan(), variant(name)
+    library = variant(name)
     assert_gradients_agree(plan, "0.4", batch, seed=batch, library=library, dense=dense)
 
 

@@ -8,6 +8,7 @@ from engine_plans import (
     assert_same_weights,
     between,
     conv,
+    mobile_plan,
     node,
     random_batch,
     random_mask,
@@ -43,7 +44,10 @@ def wide_plan() -> Plan:
     )
 
 
-@pytest.mark.parametrize("plan", [residual_plan(), wide_plan()], ids=lambda plan: plan.name)
+PLANS = (residual_plan(), wide_plan(), mobile_plan())
+
+
+@pytest.mark.parametrize("plan", PLANS, ids=lambda plan: plan.name)
 @pytest.mark.parametrize(("momentum", "weight_decay"), [(0.9, 1e-2), (0.0, 1e-2), (0.5, 0.0)])
 def test_ten_steps_of_sgd_equal_torchs_on_masked_weights(
     plan: Plan, momentum: float, weight_decay: float
@@ -65,9 +69,10 @@ def test_ten_steps_of_sgd_equal_torchs_on_masked_weights(
     np.testing.assert_allclose(engine.logits(samples), oracle.logits(samples), 1e-4, 1e-5)
 
 
+@pytest.mark.parametrize("plan", [wide_plan(), mobile_plan()], ids=lambda plan: plan.name)
 @pytest.mark.parametrize("micro_batch", [1, 4, 7, 16, 32])
-def test_micro_batches_teach_what_the_whole_batch_does(micro_batch: int) -> None:
-    plan, engines = wide_plan(), []
+def test_micro_batches_teach_what_the_whole_batch_does(plan: Plan, micro_batch: int) -> None:
+    engines = []
     for size in (33, micro_batch):
         rng = np.random.default_rng(10)
         mask = random_mask(plan, "0.3", rng)
@@ -100,7 +105,7 @@ def test_with_batch_norm_a_micro_batch_has_statistics_of_its_own() -> None:
     assert_same_weights(engine.weights(), oracle.weights(), 2e-5)
 
 
-@pytest.mark.parametrize("plan", [residual_plan(), wide_plan()], ids=lambda plan: plan.name)
+@pytest.mark.parametrize("plan", PLANS, ids=lambda plan: plan.name)
 def test_threads_change_no_bit(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edge_client.runtime.execution.SHARED_WORK", 0)
     results = []

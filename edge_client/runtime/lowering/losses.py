@@ -1,0 +1,31 @@
+"""The loss: its value, and where the way back begins."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from edge_client.runtime.builder import Builder
+from edge_client.runtime.program import Ref, Store, Work
+from fedsparse.plan import Loss
+
+# Touches for each output: what the cross-entropy takes goes into exponentials of the C library.
+TOUCHES: Final = {Loss.CROSS_ENTROPY: 40, Loss.MSE: 12, Loss.BCE: 40}
+
+
+def loss(builder: Builder, last: str) -> None:
+    """The loss of the outputs called `last`, and their gradient."""
+    kind, outputs = builder.plan.loss, builder.plan.classes
+    size = "classes" if kind is Loss.CROSS_ENTROPY else "outputs"
+    gradient = builder.buffer(floats=outputs)
+    builder.emit(
+        kind.value,
+        1,
+        Work(touches=TOUCHES[kind] * outputs),
+        **{size: outputs},
+        logits=builder.values[last],
+        targets=Ref(store=Store.TARGETS),
+        total=Ref(store=Store.TOTAL),
+        gradient=gradient,
+        loss=Ref(store=Store.LOSS),
+    )
+    builder.deliver(last, gradient)

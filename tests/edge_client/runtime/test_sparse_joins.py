@@ -1,0 +1,65 @@
+"""Sum, product, gate and concatenation against torch in float64."""
+
+from __future__ import annotations
+
+import pytest
+from engine_plans import MASKS, assert_gradients_agree, joined
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edge_client.runtime.lowering import lower
+from edge_client.runtime.native.library import Library
+from fedsparse.plan import Add, Concat, Mul, Operator, Shape
+
+VARIANTS = [Library(variant=name) for name in Library().variants]
+
+
+@pytest.mark.parametrize("batch", [1, 3, 8, 17, 33])
+@pytest.mark.parametrize(
+    ("operator", "shapes"),
+    [
+        (Add(), ((4, 5), (4, 5))),
+        (Mul(), ((4, 5), (4, 5))),
+        (Mul(), ((7,), (7,))),
+        (Mul(), ((4, 3, 2), (4,))),
+        (Mul(), ((4, 5), (4,))),
+        (Concat(), ((4, 5), (1, 5))),
+        (Concat(), ((3,), (5,), (2,))),
+        (Concat(), ((2, 3, 4), (1, 3, 4), (3, 3, 4), (1, 3, 4))),
+    ],
+    ids=str,
+)
+def test_an_operator_of_several_inputs_gives_torchs_gradients(
+    operator: Operator, shapes: tuple[Shape, ...], batch: int
+) -> None:
+    for seed, mask in enumerate(MASKS):
+        assert_gradients_agree(joined(operator, *shapes), mask, batch, seed=seed)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    spatial=st.lists(st.integers(1, 6), max_size=2).map(tuple),
+    channels=st.lists(st.integers(1, 5), min_size=2, max_size=4),
+    gate=st.booleans(),
+    batch=st.integers(1, 40),
+    library=st.sampled_from(VARIANTS),
+    seed=st.integers(0, 99),
+)
+def test_any_join_gives_torchs_gradients(
+    spatial: Shape, channels: list[int], gate: bool, batch: int, library: Library, seed: int
+) -> None:
+    one, shapes = (channels[0], *spatial), [(count, *spatial) for count in channels]
+    other = one[:1] if gate else one
+    for plan in (joined(Concat(), *shapes), joined(Mul(), one, other)):
+        assert_gradients_agree(plan, "0.5", batch, seed=seed, library=library)
+
+
+####
+
+
+def test_a_chain_of_concatenations_holds_each_value_once() -> None:
+    """The first input's buffer grows, and the way back shares it too."""
+    plan = joined(Concat(), (8, 5), (3, 5), (2, 5))
+    program = lower(plan, [tensor.size for tensor in plan.prunable])
+    copies = [call for call in program.instructions if call.kernel == "copy_slice"]
+    assert [call.units for call in copies] == [15, 10, 15, 10]
