@@ -52,9 +52,9 @@ PLATFORMS = {
     for machine in ("x86_64", "aarch64")
 }
 NEEDS_64_BITS = (
-    "fedsparse needs a 64-bit system, and this Python has {bits} bits ({machine}): numpy has no "
-    "wheels for it; install the board's 64-bit image (on a Raspberry Pi 3, 4, 5 or Zero 2: "
-    "Raspberry Pi OS 64-bit) and its Python"
+    "fedsparse needs a 64-bit system, and this Python has 32 bits ({machine}): numpy has no wheels "
+    "for it; install the board's 64-bit image (on a Raspberry Pi 3, 4, 5 or Zero 2: Raspberry Pi "
+    "OS 64-bit) and its Python"
 )
 
 
@@ -115,7 +115,7 @@ class NativeBuildHook(BuildHookInterface):  # type: ignore[misc, type-arg, unuse
         A 32-bit system is refused here, before pip tries to compile numpy for it.
         """
         if sys.maxsize < 2**32:
-            raise SystemExit(NEEDS_64_BITS.format(bits=32, machine=platform.machine()))
+            raise SystemExit(NEEDS_64_BITS.format(machine=platform.machine()))
         here = system_compiler() and not foreign_platform()
         return [] if here else ["ziglang>=0.13"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import platform
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,19 +16,30 @@ from fedsparse import __version__
 from fedsparse.errors import FedSparseError
 
 EXIT_ERROR: Final = 2
+NEEDS_64_BITS: Final = (
+    "fedsparse needs a 64-bit system, and this Python has 32 bits ({machine}): numpy has no wheels "
+    "for it; install the board's 64-bit image (on a Raspberry Pi 3, 4, 5 or Zero 2: Raspberry Pi "
+    "OS 64-bit) and its Python"
+)
 LOG_FORMAT: Final = "time=%(asctime)s level=%(levelname)s %(message)s"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code: 0, or 2 with the error on stderr."""
     options = _parser().parse_args(arguments)
+    if sys.maxsize < 2**32:
+        return _refused(NEEDS_64_BITS.format(machine=platform.machine()))
     leave_out(TLS, OPENSSL_HASHES)
     command: Callable[[argparse.Namespace], int] = options.command
     try:
         return command(options)
     except (FedSparseError, OSError) as error:
-        sys.stderr.write(f"edge-client: {error}\n")
-        return EXIT_ERROR
+        return _refused(str(error))
+
+
+def _refused(reason: str) -> int:
+    sys.stderr.write(f"edge-client: {reason}\n")
+    return EXIT_ERROR
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -47,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="edge-client",
         description="A fedsparse device: trains the density that it can afford on its own data.",
-        epilog="Exit codes: 0 stopped by a signal, 2 a file or the device's data is at fault.",
+        epilog="Exit codes: 0 stopped by a signal, 2 a file, the data or the system is at fault.",
     )
     parser.add_argument("--version", action="version", version=f"edge-client {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")

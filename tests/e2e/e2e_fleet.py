@@ -100,8 +100,11 @@ class Fleet:
         self._children.start(AGGREGATOR, python_module("tools.cli", "aggregator", job))
 
     def start_device(self, device: str) -> None:
-        client = str(self.folder / f"{device}.toml")
-        self._children.start(device, python_module("edge_client.cli", "run", client))
+        self._children.start(device, self.device_command(device))
+
+    def device_command(self, device: str) -> list[str]:
+        """What starts a device; the first word is its Python."""
+        return python_module("edge_client.cli", "run", str(self.folder / f"{device}.toml"))
 
     def kill(self, name: str) -> None:
         """SIGKILL, to the process and what it started."""

@@ -1,0 +1,52 @@
+"""The engine's own tests, run in another Python: on another processor, or under a sanitizer."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+HERE: Final = Path(__file__).parent
+ROOT: Final = HERE.parents[1]
+FOLDER: Final = ROOT / "tests" / "edge_client" / "runtime"
+# What can only be tested on the machine itself, and why.
+NATIVE_ONLY: Final = {
+    "test_sparse_cost.py": "measures resident memory: there, the emulator's or the sanitizer's too",
+}
+
+
+def start_engine_tests(
+    python: Sequence[str | Path],
+    packages: Path | None,
+    *options: str,
+    environment: Mapping[str, str] | None = None,
+) -> subprocess.Popen[str]:
+    """Start pytest on them, with the plugin `oracle_tape`.
+
+    Args:
+        python: the command of the interpreter.
+        packages: the folder from which `edge_client` is to be imported; None: as `python` has it.
+        options: of pytest.
+        environment: added to this process's.
+    """
+    searched = [HERE] if packages is None else [packages, HERE]
+    variables = {"PYTHONPATH": os.pathsep.join(map(str, searched)), "PYTHONDONTWRITEBYTECODE": "1"}
+    left_out = [f"--ignore={FOLDER / name}" for name in NATIVE_ONLY]
+    return subprocess.Popen(
+        [*python, "-m", "pytest", "-q", "-p", "oracle_tape", "-p", "no:cacheprovider",
+         f"--confcutdir={FOLDER}", *left_out, *options, str(FOLDER)],
+        cwd=HERE.parent,  # not the root, whose packages would be found first
+        env=os.environ | variables | dict(environment or {}),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )  # fmt: skip
+
+
+def passed(tests: subprocess.Popen[str]) -> int:
+    """Wait for their end; returns how many passed, fails if one did not."""
+    output, _ = tests.communicate()
+    assert tests.returncode == 0, output[-6000:]
+    return int(output.rpartition(" passed")[0].split()[-1])
