@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from edge_client.bench.case import Case
 from edge_client.bench.limits import copy_limit
-from edge_client.bench.race import DEVICE_ENVIRONMENT, Contestant, Result
+from edge_client.bench.race import DEVICE_ENVIRONMENT, Contestant, Result, python_module
 from edge_client.bench.work import step_work
 from edge_client.runtime.cost import sparse_cost
 from edge_client.runtime.native.library import load_library
@@ -21,8 +21,7 @@ def device_engine(name: str, engine: str, folder: str, threads: int) -> Contesta
     """A contestant with an engine of the device (`edge_client.bench.worker.ENGINES`)."""
     return Contestant(
         name=name,
-        module=WORKER,
-        arguments=(folder, engine),
+        command=python_module(WORKER, folder, engine),
         threads=threads,
         environment=DEVICE_ENVIRONMENT,
     )

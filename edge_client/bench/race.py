@@ -42,13 +42,12 @@ class Contestant:
 
     Attributes:
         name: how results and messages call it.
-        module: `python -m <module> <arguments>` is its worker.
+        command: starts its worker.
         environment: what its worker gets beside the thread limits.
     """
 
     name: str
-    module: str
-    arguments: tuple[str, ...]
+    command: tuple[str, ...]
     threads: int = 1
     environment: Mapping[str, str]
 
@@ -75,6 +74,11 @@ class Result:
         return statistics.median(self.blocks)
 
 
+def python_module(module: str, *arguments: str) -> tuple[str, ...]:
+    """The command that runs a module of ours with this interpreter."""
+    return (sys.executable, "-m", module, *arguments)
+
+
 class Worker:
     """One worker process; a context manager that ends it.
 
@@ -87,7 +91,7 @@ class Worker:
         self._patience_s = patience_s
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the worker)
         self._process = subprocess.Popen(  # noqa: S603 (our own interpreter and module)
-            [sys.executable, "-m", contestant.module, *contestant.arguments],
+            contestant.command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._stderr,
@@ -241,7 +245,7 @@ def draw_inputs(folders: Sequence[Path]) -> None:
     Raises:
         WorkerError: it failed.
     """
-    command = [sys.executable, "-m", "edge_client.bench.inputs", *map(str, folders)]
+    command = python_module("edge_client.bench.inputs", *map(str, folders))
     environment = {**os.environ, **_path()}
     done = subprocess.run(command, env=environment, capture_output=True, check=False)  # noqa: S603
     if done.returncode:

@@ -7,7 +7,7 @@ from typing import Final
 
 from fedsparse.errors import ConfigError, FedSparseError
 from fedsparse.plan.plan import Plan
-from fedsparse.plan.zoo import PLANS
+from fedsparse.plan.zoo import LARGE_PLANS, PLANS
 
 ALIASES: Final = {"har": "watch", "resnet": "cifar10"}  # as the figures of the runtime call them
 
@@ -20,11 +20,12 @@ def find_plan(name: str) -> Plan:
         PlanError: the file is no plan.
     """
     model = ALIASES.get(name, name)
-    if model in PLANS:
-        return PLANS[model]()
+    models = PLANS | LARGE_PLANS
+    if model in models:
+        return models[model]()
     if Path(name).suffix == ".json":
         return read_plan(Path(name))
-    known = ", ".join(sorted({*PLANS, *ALIASES}))
+    known = ", ".join(sorted({*models, *ALIASES}))
     raise ConfigError(f"no model '{name}': take one of {known}, or the path of a plan.json")
 
 

@@ -72,6 +72,24 @@ def cifar_plan() -> Plan:
     return model.build()
 
 
+def resnet18_plan() -> Plan:
+    """ResNet-18 as for CIFAR-10: a 3x3 stem, widths 64 to 512; 11.2 M parameters.
+
+    Source: He et al., "Deep Residual Learning for Image Recognition", 2015; deviation: the stem
+    keeps the resolution, as is usual for images of 32x32, and has no max pooling.
+    """
+    model = PlanBuilder("resnet18", (3, 32, 32))
+    model.conv("conv1", 64, 3, pad=1, bias=False)
+    model.batch_norm("bn1")
+    model.relu()
+    for number, channels in enumerate((64, 128, 256, 512), start=1):
+        _residual_block(model, f"layer{number}.0", channels, stride=1 if number == 1 else 2)
+        _residual_block(model, f"layer{number}.1", channels, stride=1)
+    model.add(GlobalAvgPool())
+    model.linear("fc", 10, prunable=False)
+    return model.build()
+
+
 def _residual_block(model: PlanBuilder, name: str, channels: int, *, stride: int) -> None:
     """`relu(bn(conv(relu(bn(conv(x))))) + shortcut(x))`; 1x1 convolution where shapes differ."""
     start = model.last
@@ -87,6 +105,9 @@ def _residual_block(model: PlanBuilder, name: str, channels: int, *, stride: int
     model.add(Add(), long, short, name=f"{name}.add")
     model.relu(f"{name}.relu")
 
+
+# Too large for the tests that go through all others.
+LARGE_PLANS: Final[dict[str, Callable[[], Plan]]] = {"resnet18": resnet18_plan}
 
 PLANS: Final[dict[str, Callable[[], Plan]]] = {
     "watch": watch_plan,

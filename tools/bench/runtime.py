@@ -17,6 +17,7 @@ from edge_client.bench.race import (
     Progress,
     Result,
     draw_inputs,
+    python_module,
     race,
 )
 from fedsparse.errors import ConfigError
@@ -143,8 +144,7 @@ def _contestants(
             chosen.append(
                 Contestant(
                     name=name,
-                    module=TORCH,
-                    arguments=(case, TORCH_ENGINES[engine]),
+                    command=python_module(TORCH, case, TORCH_ENGINES[engine]),
                     threads=conditions.threads,
                     environment={},
                 )

@@ -17,6 +17,7 @@ from edge_client.bench.race import (
     Worker,
     WorkerError,
     draw_inputs,
+    python_module,
     race,
 )
 from edge_client.runtime.cost import sparse_cost
@@ -30,8 +31,7 @@ def contestant(folder: Path, density: float) -> Contestant:
     write_case(folder, PLAN, Case(kept=kept_at(PLAN, density), batch_size=8))
     return Contestant(
         name=f"sparse {density}",
-        module="edge_client.bench.worker",
-        arguments=(str(folder), "sparse"),
+        command=python_module("edge_client.bench.worker", str(folder), "sparse"),
         environment=DEVICE_ENVIRONMENT,
     )
 
@@ -65,8 +65,7 @@ def test_a_worker_that_cannot_start_is_named_with_its_last_words(tmp_path: Path)
             [
                 Contestant(
                     name="sparse 0.5",
-                    module="edge_client.bench.worker",
-                    arguments=(str(tmp_path), "sparse"),
+                    command=python_module("edge_client.bench.worker", str(tmp_path), "sparse"),
                     environment={},
                 )
             ],

@@ -1,7 +1,7 @@
 import pytest
 
 from fedsparse.plan import Plan
-from fedsparse.plan.zoo import PLANS, cifar_plan, digits_plan, mnist_plan, watch_plan
+from fedsparse.plan.zoo import PLANS, cifar_plan, digits_plan, mnist_plan, resnet18_plan, watch_plan
 
 
 @pytest.mark.parametrize(
@@ -19,6 +19,14 @@ def test_the_models_are_as_documented(
     plan = PLANS[name]()
     assert (plan.name, plan.input_shape, plan.classes) == (name, input_shape, classes)
     assert sum(tensor.size for tensor in plan.tensors if tensor.role.is_trained) == trained
+
+
+def test_resnet18_has_the_parameters_of_the_paper_with_ten_classes() -> None:
+    plan = resnet18_plan()
+    # 11,689,512 for 1000 classes and a 7x7 stem, less 990 classes, less the larger stem.
+    trained = 11_689_512 - 990 * 513 - 64 * 3 * (49 - 9)
+    assert sum(tensor.size for tensor in plan.tensors if tensor.role.is_trained) == trained
+    assert len([one for one in plan.nodes if one.operator.kind == "conv"]) == 1 + 16 + 3
 
 
 def pruned(plan: Plan) -> list[str]:
