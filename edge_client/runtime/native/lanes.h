@@ -89,6 +89,15 @@ INLINE void add_sums(const lanes *sums, float *result) {
 }
 #endif
 
+/* Where `width` vectors lie that begin with float `t` of a run of positions, which are `step`
+ * positions apart; unless that is 1, no vector may span two. */
+INLINE void place(int64_t *at, int64_t t, int64_t batch, int64_t step, const int width) {
+    for (int i = 0; i < width; i++) {
+        int64_t u = t + i * LANES;
+        at[i] = step == 1 ? u : u / batch * step * batch + u % batch;
+    }
+}
+
 INLINE float lane_sum(lanes value) {
     float sum = 0;
     for (int i = 0; i < LANES; i++) sum += value[i];

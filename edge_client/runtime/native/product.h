@@ -1,14 +1,6 @@
 /* Linear and convolution layers with sparse weights: forward and input gradient are one kernel on
  * two indices, the weight gradient is computed at the kept positions only. */
 
-/* Where the vectors of a tile go: one after the other, or `output_step` positions apart. */
-INLINE void place(int64_t *at, int64_t t, int64_t batch, int64_t step, const int width) {
-    for (int i = 0; i < width; i++) {
-        int64_t u = t + i * LANES;
-        at[i] = step == 1 ? u : u / batch * step * batch + u % batch;
-    }
-}
-
 /* One tile, `width` vectors of every output row; `ways` entries of a row are summed apart, so that
  * a narrow tile does not wait for its own additions. */
 INLINE void product_tile(const product_arguments *a, int64_t batch, int64_t from, int64_t to,
@@ -19,6 +11,8 @@ INLINE void product_tile(const product_arguments *a, int64_t batch, int64_t from
     const float *const values = a->values;
     for (int64_t row = from; row < to; row++) {
         lanes sums[4][8];
+        for (int i = 0; i < width; i++) /* the next row's output: stores to memory are slow to begin */
+            __builtin_prefetch(output + (row + 1) * channel + at[i], 1);
         float bias = a->bias ? a->bias[row] : 0.0f;
         for (int j = 0; j < ways; j++)
             for (int i = 0; i < width; i++) sums[j][i] = (lanes){0} + (j ? 0.0f : bias);
