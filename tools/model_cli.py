@@ -41,8 +41,8 @@ def import_command(
 ) -> None:
     """Turn a torch module or an ONNX file into a plan.
 
-    Every convolution and linear layer is pruned but the last linear layer and those below 1,000
-    weights; --prune adds to that, --dense takes away and is the stronger.
+    Every convolution and linear layer is pruned but a last linear layer, depthwise convolutions
+    and what has less than 1,000 weights; --prune adds to that, --dense takes away and is stronger.
     """
     from aggregator.models.importing import import_model
     from aggregator.models.weights import save_weights

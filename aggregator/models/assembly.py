@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -10,13 +11,27 @@ import numpy as np
 import numpy.typing as npt
 
 from fedsparse.errors import PlanError
-from fedsparse.plan import INPUT, Flatten, Operator, Plan, Shape
+from fedsparse.plan import (
+    INPUT,
+    Add,
+    Concat,
+    Conv,
+    Dropout,
+    Flatten,
+    Linear,
+    Mul,
+    Operator,
+    Plan,
+    Shape,
+)
 from fedsparse.plan.builder import PlanBuilder
 from fedsparse.types import Float32Array
 
 SUPPORTED: Final = (
-    "convolution (1-d, 2-d), linear, batch-norm, relu, max-pool, average-pool, "
-    "global average-pool, add, flatten, and a last softmax, which is dropped"
+    "convolution (1-d, 2-d; groups, dilation), linear; batch-, group- and layer-norm; relu, relu6, "
+    "leaky relu, sigmoid, tanh, silu, gelu, hard-sigmoid, hard-swish; max-pool, average-pool, "
+    "global average-pool, upsampling (nearest); add, mul, concat, dropout, flatten, and a last "
+    "softmax, which is dropped"
 )
 
 
@@ -112,6 +127,78 @@ class Assembly:
         for parameter, value in arrays.items():
             self.values[f"{node}.{parameter}"] = np.ascontiguousarray(value, np.float32)
         return Value(node=node, shape=self.builder.shapes[node] if shape is None else shape)
+
+    def add_weighted(
+        self,
+        operator: Conv | Linear,
+        source: Value,
+        *,
+        name: str,
+        values: dict[str, npt.NDArray[Any]],
+    ) -> Value:
+        """Append a layer; a 1x1 convolution of what was pooled to one position is a linear one."""
+        planned = self.builder.shapes[source.node]
+        if not isinstance(operator, Conv) or len(planned) > 1 or len(source.shape) == 1:
+            return self.add(operator, source, name=name, values=values)
+        ones = (1,) * len(operator.kernel)
+        pads = tuple((0, 0) for _ in ones)
+        if (operator.kernel, operator.pads, operator.groups) != (ones, pads, 1):
+            raise PlanError("only a 1x1 convolution without groups can follow a global pool")
+        flat = Linear(out_features=operator.out_channels, bias=operator.bias)
+        weight = values["weight"].reshape(values["weight"].shape[:2])
+        value = self.add(flat, source, name=name, values={**values, "weight": weight})
+        return Value(node=value.node, shape=(operator.out_channels, *ones))
+
+    def add_sum(self, left: Value, right: Value, *, name: str) -> Value:
+        """Append a sum of two values of one shape."""
+        if left.shape != right.shape:
+            raise PlanError(f"it broadcasts {left.shape} and {right.shape}; shapes must be equal")
+        return self.add(Add(), left, right, name=name, shape=left.shape)
+
+    def add_product(self, left: Value, right: Value, *, name: str) -> Value:
+        """Append a product of two values of one shape, or of a value and a gate for its channels.
+
+        Raises:
+            PlanError: any other broadcast.
+        """
+        sizes = sorted((left, right), key=lambda value: math.prod(value.shape))
+        gate, gated = sizes
+        ones = (gated.shape[0], *(1 for _ in gated.shape[1:]))
+        if gate.shape not in (gated.shape, ones):
+            raise PlanError(
+                f"it broadcasts {left.shape} and {right.shape}; shapes must be equal, or one have "
+                "a single value a channel"
+            )
+        if gate.shape != gated.shape and len(self.builder.shapes[gate.node]) > 1:
+            flat = self.add(Flatten(), gate, name=f"{name}.flatten")
+            left, right = (flat if value is gate else value for value in (left, right))
+        return self.add(Mul(), left, right, name=name, shape=gated.shape)
+
+    def add_concat(self, parts: Sequence[Value], *, axis: int, name: str) -> Value:
+        """Append a concatenation of channels (or features); `axis` counts the batch."""
+        if axis % (len(parts[0].shape) + 1) != 1:
+            raise PlanError(f"it joins axis {axis}; only channels, axis 1, can be joined")
+        if len(parts) == 1:
+            return parts[0]
+        shape = (sum(part.shape[0] for part in parts), *parts[0].shape[1:])
+        return self.add(Concat(), *parts, name=name, shape=shape)
+
+    def add_dropout(self, p: float, source: Value, *, name: str) -> Value:
+        """Append a dropout, which is trained with and has no effect in evaluation."""
+        if not 0 <= p < 1:
+            raise PlanError(f"p={p}; it must be at least 0 and below 1")
+        return self.add(Dropout(p=p), source, name=name, shape=source.shape)
+
+    def expand(self, value: Value, shape: Shape) -> Value:
+        """The same node, as if its one position were many: what a gate's expansion is.
+
+        Raises:
+            PlanError: it has more positions than one.
+        """
+        planned = self.builder.shapes[value.node]
+        if shape != value.shape and (shape[:1] != planned or len(value.shape) != len(shape)):
+            raise PlanError(f"it expands {value.shape} to {shape}; only a channel's gate can be")
+        return Value(node=value.node, shape=shape)
 
     def reshape(self, value: Value, shape: Shape, *, name: str) -> Value:
         """Another view of a value: a flattening, or axes of size 1 added or removed at the end.

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 import onnx
 
 from aggregator.models.assembly import Assembly, Imported, UnplannedError, Value
+from aggregator.models.formulas import Formula
+from aggregator.models.onnx_call import Call
+from aggregator.models.onnx_formulas import onnx_formulas
 from aggregator.models.onnx_graph import OnnxGraph, load_graph
-from aggregator.models.onnx_rules import RULES, Call
+from aggregator.models.onnx_rules import RULES
 from aggregator.models.session import open_session, run
 from aggregator.models.verify import check_same_logits
 from fedsparse.errors import EngineError, PlanError
 from fedsparse.plan import Shape
 from fedsparse.plan.builder import PlanBuilder
+
+SHAPED: Final = ("Reshape", "Expand", "Resize")  # the first input alone carries samples
 
 
 def from_onnx(path: Path, *, name: str = "", input_shape: Shape | None = None) -> Imported:
@@ -46,17 +53,17 @@ def _read(graph: OnnxGraph, assembly: Assembly, source: str) -> Imported:
     values = {graph.input: assembly.input()}
     if graph.output in graph.constants:
         raise PlanError(f"{source}: the output '{graph.output}' is a constant")
-    for node in _needed(graph):
+    formulas = onnx_formulas(graph)
+    for node in _needed(graph, formulas):
         if node.output[0] not in values:
-            _call(Call(node=node, graph=graph, values=values), assembly)
+            call = Call(node=node, graph=graph, values=values)
+            _call(call, formulas.get(node.output[0]), assembly)
     return assembly.finish(source, values[graph.output])
 
 
-def _call(call: Call, assembly: Assembly) -> None:
+def _call(call: Call, formula: Formula[str] | None, assembly: Assembly) -> None:
     try:
-        if call.operator not in RULES:
-            raise PlanError("this operator is not supported")
-        value = RULES[call.operator](assembly, call)
+        value = _activation(call, formula, assembly) if formula else _rule(call, assembly)
     except PlanError as error:
         assembly.problems.append(f"node '{call.label}' ({call.operator}): {error}")
         value = Value(node="", shape=())
@@ -65,13 +72,30 @@ def _call(call: Call, assembly: Assembly) -> None:
     call.values[call.node.output[0]] = value
 
 
-def _needed(graph: OnnxGraph) -> list[onnx.NodeProto]:
-    """The nodes through which samples flow to the output; arithmetic on shapes is left out."""
+def _activation(call: Call, formula: Formula[str], assembly: Assembly) -> Value:
+    source = call.value(formula.root)
+    name = call.name(formula.operator.kind)
+    return assembly.add(formula.operator, source, name=name, shape=source.shape)
+
+
+def _rule(call: Call, assembly: Assembly) -> Value:
+    if call.operator not in RULES:
+        raise PlanError("this operator is not supported")
+    return RULES[call.operator](assembly, call)
+
+
+def _needed(graph: OnnxGraph, formulas: Mapping[str, Formula[str]]) -> list[onnx.NodeProto]:
+    """The nodes through which samples flow to the output.
+
+    Arithmetic on shapes is left out, and so is the inside of an activation.
+    """
     needed, flowing = [], {graph.output}
     for node in reversed(graph.nodes):
         if flowing.isdisjoint(node.output):
             continue
         needed.append(node)
-        inputs = node.input[:1] if node.op_type == "Reshape" else node.input
+        inputs = node.input[:1] if node.op_type in SHAPED else node.input
+        if node.output[0] in formulas:
+            inputs = [formulas[node.output[0]].root]
         flowing.update(name for name in inputs if name not in graph.constants)
     return needed[::-1]

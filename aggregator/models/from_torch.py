@@ -6,7 +6,9 @@ import copy
 from typing import TYPE_CHECKING, Any, Final
 
 from aggregator.models.assembly import Assembly, Imported, UnplannedError, Value
-from aggregator.models.torch_rules import RULES, Call
+from aggregator.models.torch_call import Call, is_in_place
+from aggregator.models.torch_formulas import torch_formulas
+from aggregator.models.torch_rules import RULES
 from aggregator.models.verify import check_same_logits
 from fedsparse.errors import PlanError
 from fedsparse.plan import Shape
@@ -86,15 +88,17 @@ class _GraphReader:
             **signature.inputs_to_buffers,
             **signature.inputs_to_lifted_tensor_constants,
         }
+        self.formulas = torch_formulas(program.graph)
         self.tensors = {**program.constants, **program.state_dict}
 
     def read(self, source: str) -> Imported:
         """The whole model; raises `PlanError` with all its problems."""
         output = Value(node="", shape=())
+        needed = self._needed()
         for node in self.program.graph.nodes:
             if node.op == "placeholder" and node.name not in self.names:
                 self.values[node] = self.assembly.input()
-            elif node.op == "call_function":
+            elif node in needed:
                 self._call(node)
             elif node.op == "output":
                 output = self._output(source, node.args[0])
@@ -103,9 +107,7 @@ class _GraphReader:
     def _call(self, node: Any) -> None:  # noqa: ANN401
         call = Call(node=node, values=self.values, names=self.names, tensors=self.tensors)
         try:
-            if call.operator not in RULES:
-                raise PlanError("this operator is not supported")
-            value = RULES[call.operator](self.assembly, call)
+            value = self._value(call)
         except PlanError as error:
             self.assembly.problems.append(f"node '{call.label}' ({call.target}): {error}")
             value = Value(node="", shape=())
@@ -114,6 +116,30 @@ class _GraphReader:
         self.values[node] = value
         if call.is_in_place:
             self.values[node.args[0]] = value
+
+    def _value(self, call: Call) -> Value:
+        if call.node in self.formulas:
+            formula = self.formulas[call.node]
+            source, name = call.data(formula.root), call.name(formula.operator.kind)
+            return self.assembly.add(formula.operator, source, name=name, shape=source.shape)
+        if call.operator not in RULES:
+            raise PlanError("this operator is not supported")
+        return RULES[call.operator](self.assembly, call)
+
+    def _needed(self) -> set[Any]:
+        """The calls that the output depends on; the inside of an activation is left out."""
+        needed: set[Any] = set()
+        flowing: set[Any] = set()
+        for node in reversed(self.program.graph.nodes):
+            if node.op == "output":
+                flowing.update(node.all_input_nodes)
+            elif node.op == "call_function":
+                overwrites = is_in_place(node) and node.args[0] in flowing
+                if node in flowing or overwrites:
+                    needed.add(node)
+                    formula = self.formulas.get(node)
+                    flowing.update([formula.root] if formula else node.all_input_nodes)
+        return needed
 
     def _output(self, source: str, outputs: Any) -> Value:  # noqa: ANN401
         if len(outputs) != 1 or outputs[0] not in self.values:

@@ -31,6 +31,7 @@ class OnnxGraph:
         shapes: of every value whose shape could be inferred, with the batch.
         input: name of the only input; `output` of the only output.
         batch: size of the batch axis in `shapes`.
+        opset: version of ONNX's own operators.
     """
 
     nodes: tuple[onnx.NodeProto, ...]
@@ -39,6 +40,7 @@ class OnnxGraph:
     input: str
     output: str
     batch: int
+    opset: int
 
     @property
     def input_shape(self) -> Shape:
@@ -101,6 +103,7 @@ def _graph(model: onnx.ModelProto, input_shape: Shape | None) -> OnnxGraph:
         input=inputs[0].name,
         output=outputs[0],
         batch=fixed[0],
+        opset=opset,
     )
 
 
@@ -130,6 +133,9 @@ def _infer_shapes(model: onnx.ModelProto, input_name: str, shape: Shape) -> dict
         if value.name == input_name:
             kind = value.type.tensor_type.elem_type
             value.CopyFrom(helper.make_tensor_value_info(input_name, kind, shape))
+    for node in fixed.graph.node:
+        if node.op_type == "GroupNormalization":  # onnx cannot infer that its shape stays
+            node.CopyFrom(helper.make_node("Identity", node.input[:1], node.output))
     for value in fixed.graph.output:
         value.type.tensor_type.ClearField("shape")
     try:
@@ -172,4 +178,17 @@ def _constant(node: onnx.NodeProto, inputs: Sequence[Array | None]) -> Array | N
         return inputs[0]
     if node.op_type == "Transpose" and inputs[0] is not None:
         return np.transpose(inputs[0], attributes.get("perm"))
+    if node.op_type == "Cast" and inputs[0] is not None:
+        return inputs[0].astype(helper.tensor_dtype_to_np_dtype(attributes["to"]))
+    if node.op_type == "Reshape" and inputs[0] is not None and inputs[1] is not None:
+        return _reshaped(inputs[0], inputs[1])
+    if node.op_type == "Unsqueeze" and inputs[0] is not None:
+        axes = np.ravel(np.asarray(inputs[1] if len(inputs) > 1 else attributes["axes"]))
+        return np.expand_dims(inputs[0], tuple(int(axis) for axis in axes))
     return None
+
+
+def _reshaped(array: Array, target: Array) -> Array:
+    """`Reshape` of a constant; 0 keeps an axis."""
+    sizes = [array.shape[axis] if size == 0 else int(size) for axis, size in enumerate(target)]
+    return array.reshape(sizes)

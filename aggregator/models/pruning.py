@@ -1,7 +1,8 @@
 """Which layers a mask applies to.
 
-By default every convolution and linear layer, except the last linear layer (the classifier: every
-class needs its inputs) and layers of fewer than 1,000 weights (nothing to save).
+By default every convolution and linear layer, except the last layer where it is linear (the
+classifier: every class needs its inputs), depthwise convolutions (a few weights for each channel,
+and a channel without weights is lost) and layers of fewer than 1,000 weights (nothing to save).
 Source: the FLASH reference prunes all convolutions of its ResNet18, and conv2 and fc1 of MNISTNet.
 """
 
@@ -45,8 +46,8 @@ def choose_prunable(plan: Plan, *, prune: Sequence[str] = (), dense: Sequence[st
     if not chosen:
         names = ", ".join(node.name for node in layers) or "none"
         raise PlanError(
-            f"no layer is left to prune: the last linear layer and those below {MIN_WEIGHTS} "
-            f"weights stay dense unless named with --prune; layers: {names}"
+            "no layer is left to prune: a last linear layer, depthwise convolutions and layers "
+            f"below {MIN_WEIGHTS} weights stay dense unless named with --prune; layers: {names}"
         )
     return replace(
         plan, nodes=tuple(_with_prunable(node, node.name in chosen) for node in plan.nodes)
@@ -55,9 +56,19 @@ def choose_prunable(plan: Plan, *, prune: Sequence[str] = (), dense: Sequence[st
 
 def _default(plan: Plan, layers: Sequence[Node]) -> set[str]:
     sizes = {tensor.name: tensor.size for tensor in plan.tensors if tensor.role is Role.WEIGHT}
-    large = {node.name for node in layers if sizes[f"{node.name}.weight"] >= MIN_WEIGHTS}
-    classifier = [node.name for node in layers if isinstance(node.operator, Linear)][-1:]
-    return large.difference(classifier)
+    classifier = [node.name for node in layers[-1:] if isinstance(node.operator, Linear)]
+    return {
+        node.name
+        for node in layers
+        if sizes[f"{node.name}.weight"] >= MIN_WEIGHTS
+        and node.name not in classifier
+        and not _is_depthwise(plan, node)
+    }
+
+
+def _is_depthwise(plan: Plan, node: Node) -> bool:
+    operator = node.operator
+    return isinstance(operator, Conv) and operator.is_depthwise(plan.shapes[node.inputs[0]][0])
 
 
 def _matches(node: Node, patterns: Sequence[str]) -> bool:

@@ -3,28 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from aggregator.models.onnx_nodes import Site, write_node
 from aggregator.models.weights import tensors_by_name
-from fedsparse.plan import (
-    INPUT,
-    Add,
-    AvgPool,
-    BatchNorm,
-    Conv,
-    Flatten,
-    GlobalAvgPool,
-    Linear,
-    MaxPool,
-    Node,
-    Plan,
-    Relu,
-    Tensor,
-)
+from fedsparse.plan import INPUT, Node, Plan
 from fedsparse.types import BoolArray, Float32Array, Weights
 
 # What the oldest runtime that devices can install (1.19) reads.
@@ -88,20 +75,17 @@ def _value(name: str, shape: tuple[int | str, ...]) -> onnx.ValueInfoProto:
 
 def _nodes(plan: Plan, node: Node) -> list[onnx.NodeProto]:
     """The ONNX nodes of one plan node; the last of them yields its output."""
-    sources = tuple(plan.shapes[source] for source in node.inputs)
-    tensors = node.operator.tensors(node.name, sources)
-    inputs = [_edge(plan, source) for source in node.inputs]
-    output = _edge(plan, node.name)
-    if isinstance(node.operator, GlobalAvgPool):
-        return [
-            helper.make_node("GlobalAveragePool", inputs, [f"{output}/pooled"], name=node.name),
-            helper.make_node(
-                "Flatten", [f"{output}/pooled"], [output], name=f"{node.name}/flatten"
-            ),
-        ]
-    kind, attributes = _translate(node, tensors)
-    inputs += [tensor.name for tensor in tensors]
-    return [helper.make_node(kind, inputs, [output], name=node.name, **attributes)]
+    shapes = tuple(plan.shapes[source] for source in node.inputs)
+    return write_node(
+        Site(
+            name=node.name,
+            operator=node.operator,
+            inputs=tuple(_edge(plan, source) for source in node.inputs),
+            output=_edge(plan, node.name),
+            shapes=shapes,
+            tensors=tuple(tensor.name for tensor in node.operator.tensors(node.name, shapes)),
+        )
+    )
 
 
 def _edge(plan: Plan, node: str) -> str:
@@ -109,25 +93,3 @@ def _edge(plan: Plan, node: str) -> str:
     if node == plan.nodes[-1].name:
         return OUTPUT
     return INPUT if node == INPUT else f"{node}/output"
-
-
-def _translate(node: Node, tensors: tuple[Tensor, ...]) -> tuple[str, dict[str, Any]]:
-    operator = node.operator
-    if isinstance(operator, Conv | MaxPool):
-        window = {
-            "kernel_shape": operator.kernel,
-            "strides": operator.stride,
-            "pads": [pair[side] for side in (0, 1) for pair in operator.pads],
-        }
-        if isinstance(operator, Conv):
-            return "Conv", window
-        if isinstance(operator, AvgPool):
-            return "AveragePool", {**window, "count_include_pad": 1}
-        return "MaxPool", window
-    if isinstance(operator, BatchNorm):
-        # ONNX weighs the old statistics, torch the new ones.
-        return "BatchNormalization", {"epsilon": operator.eps, "momentum": 1 - operator.momentum}
-    if isinstance(operator, Linear):
-        return "Gemm", {"transB": 1}
-    names = {Relu: "Relu", Add: "Add", Flatten: "Flatten"}
-    return names[type(operator)], {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from fedsparse.plan import Add, GlobalAvgPool, Plan
+from fedsparse.plan import Add, GlobalAvgPool, Plan, Relu6
 from fedsparse.plan.builder import PlanBuilder
 
 
@@ -106,12 +106,79 @@ def _residual_block(model: PlanBuilder, name: str, channels: int, *, stride: int
     model.relu(f"{name}.relu")
 
 
-# Too large for the tests that go through all others.
-LARGE_PLANS: Final[dict[str, Callable[[], Plan]]] = {"resnet18": resnet18_plan}
+def dscnn_plan() -> Plan:
+    """DS-CNN small, keyword spotting on 49 frames of 10 MFCCs; 12 classes, 23 k parameters.
+
+    Source: Zhang et al., "Hello Edge: Keyword Spotting on Microcontrollers", 2017.
+    """
+    model = PlanBuilder("dscnn", (1, 49, 10))
+    model.conv("conv1", 64, (10, 4), stride=2, pad=(5, 1), bias=False)
+    model.batch_norm("bn1")
+    model.relu()
+    for number in range(1, 5):
+        name = f"block{number}"
+        model.depthwise(f"{name}.depth", 3, pad=1)
+        model.batch_norm(f"{name}.depth_bn")
+        model.relu(f"{name}.relu")
+        model.conv(f"{name}.point", 64, 1, bias=False)
+        model.batch_norm(f"{name}.point_bn")
+        model.relu(f"{name}.relu")
+    model.global_avg_pool()
+    model.linear("fc", 12, prunable=False)
+    return model.build()
+
+
+def mobilenet_plan() -> Plan:
+    """MobileNetV2 in small, for 3x32x32: 7 inverted residuals; 10 classes, 244 k parameters.
+
+    Source: Sandler et al., "MobileNetV2", 2018; narrower, and without its first two strides.
+    """
+    model = PlanBuilder("mobilenet", (3, 32, 32))
+    model.conv("conv1", 16, 3, pad=1, bias=False, prunable=False)
+    model.batch_norm("bn1")
+    model.add(Relu6())
+    _inverted_residual(model, "block1", 16, expansion=1, stride=1)
+    _inverted_residual(model, "block2", 24, expansion=6, stride=2)
+    _inverted_residual(model, "block3", 24, expansion=6, stride=1)
+    _inverted_residual(model, "block4", 40, expansion=6, stride=2)
+    _inverted_residual(model, "block5", 40, expansion=6, stride=1)
+    _inverted_residual(model, "block6", 96, expansion=6, stride=2)
+    _inverted_residual(model, "block7", 96, expansion=6, stride=1)
+    model.conv("head", 384, 1, bias=False)
+    model.batch_norm("head_bn")
+    model.add(Relu6())
+    model.global_avg_pool()
+    model.linear("fc", 10, prunable=False)
+    return model.build()
+
+
+def _inverted_residual(
+    model: PlanBuilder, name: str, channels: int, *, expansion: int, stride: int
+) -> None:
+    """Widen, convolve every channel by itself, narrow without an activation; add what came in."""
+    start = model.last
+    wide = expansion * model.shapes[start][0]
+    if expansion > 1:
+        model.conv(f"{name}.expand", wide, 1, bias=False)
+        model.batch_norm(f"{name}.expand_bn")
+        model.add(Relu6(), name=f"{name}.relu6")
+    model.depthwise(f"{name}.depth", 3, stride=stride, pad=1)
+    model.batch_norm(f"{name}.depth_bn")
+    model.add(Relu6(), name=f"{name}.relu6")
+    model.conv(f"{name}.project", channels, 1, bias=False, prunable=expansion > 1)
+    model.batch_norm(f"{name}.project_bn")
+    if stride == 1 and model.shapes[start][0] == channels:
+        model.add(Add(), start, model.last, name=f"{name}.add")
+
 
 PLANS: Final[dict[str, Callable[[], Plan]]] = {
     "watch": watch_plan,
     "digits": digits_plan,
     "mnist": mnist_plan,
     "cifar10": cifar_plan,
+    "dscnn": dscnn_plan,
+    "mobilenet": mobilenet_plan,
 }
+
+# Too large for the tests that go through all others.
+LARGE_PLANS: Final[dict[str, Callable[[], Plan]]] = {"resnet18": resnet18_plan}

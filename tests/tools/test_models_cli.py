@@ -18,7 +18,7 @@ from torch import nn
 
 class Net(nn.Sequential):
     def __init__(self):
-        super().__init__(nn.Conv1d(6, 20, 9), nn.GELU() if {gelu} else nn.ReLU(), nn.Flatten(),
+        super().__init__(nn.Conv1d(6, 20, 9), nn.Mish() if {mish} else nn.ReLU(), nn.Flatten(),
                          nn.Linear(240, 30), nn.ReLU(), nn.Linear(30, 5), nn.Softmax(1))
 """
 
@@ -34,9 +34,9 @@ def run(*arguments: str | Path) -> tuple[int, str, str]:
     return result.exit_code, result.stdout, result.stderr
 
 
-def model(folder: Path, *, gelu: bool = False) -> str:
-    path = folder / ("gelu_model.py" if gelu else "my_model.py")
-    path.write_text(MODEL.format(gelu=gelu))
+def model(folder: Path, *, mish: bool = False) -> str:
+    path = folder / ("mish_model.py" if mish else "my_model.py")
+    path.write_text(MODEL.format(mish=mish))
     return f"{path}:Net"
 
 
@@ -94,7 +94,7 @@ def test_an_error_is_one_line_that_names_the_culprit(tmp_path: Path) -> None:
     (tmp_path / "bad.json").write_text("{}")
     (tmp_path / "bad.onnx").write_text("{}")
     for arguments, reason in [
-        (("import", model(tmp_path, gelu=True), "--input", "6,20"), r"node '1' \(aten.gelu"),
+        (("import", model(tmp_path, mish=True), "--input", "6,20"), r"node '1' \(aten.mish"),
         (("import", model(tmp_path), "--input", "6,x"), "--input 6,x: expected positive sizes"),
         (("import", model(tmp_path), "--input", "6,0"), "--input 6,0: expected positive sizes"),
         (("import", model(tmp_path)), "needs the shape of one sample"),

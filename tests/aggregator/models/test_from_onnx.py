@@ -16,7 +16,7 @@ from aggregator.models.pruning import choose_prunable
 from aggregator.models.to_onnx import to_onnx
 from aggregator.models.weights import from_tensors
 from fedsparse.errors import ConfigError, PlanError
-from fedsparse.plan import BatchNorm, Conv, Linear, MaxPool
+from fedsparse.plan import BatchNorm, Conv, Dropout, GroupNorm, Linear, MaxPool
 from fedsparse.plan.zoo import PLANS
 
 
@@ -49,7 +49,8 @@ def model_file(path: Path, text: str, opset: int = 17, **constants: np.ndarray) 
     for name, value in constants.items():
         graph.initializer.append(numpy_helper.from_array(value, name))
     opsets = [helper.make_opsetid("", opset), helper.make_opsetid("com.microsoft", 1)]
-    model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
+    ir_version = 8 if opset < 21 else 10
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=ir_version)
     onnx.save(model, path)
     return path
 
@@ -150,7 +151,6 @@ def test_explicit_pads_may_differ_before_and_after(tmp_path: Path) -> None:
         "p = GlobalAveragePool(c) q = Reshape(p, rows)",
         "p = ReduceMean<axes=[2, 3], keepdims=0>(c) q = Identity(p)",
         "p = ReduceMean<axes=[-1, -2]>(c) q = Squeeze(p, last)",
-        "p = GlobalAveragePool(c) d = Dropout(p) q = Flatten(d)",
     ],
 )
 def test_every_way_to_pool_globally_is_understood(tail: str, tmp_path: Path) -> None:
@@ -164,6 +164,33 @@ def test_every_way_to_pool_globally_is_understood(tail: str, tmp_path: Path) -> 
     assert [node.operator.kind for node in from_onnx(path).plan.nodes] == [
         "conv", "global_avg_pool", "linear",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("node", "opset", "p"),
+    [("Dropout(x)", 13, 0.5), ("Dropout(x, ratio)", 13, 0.3), ("Dropout<ratio=0.1>(x)", 10, 0.1)],
+)
+def test_dropout_is_kept_for_training(node: str, opset: int, p: float, tmp_path: Path) -> None:
+    text = f"m (float[N, 6] x) => (float[N, 3] y) {{ a = {node} y = Gemm(a, v, b) }}"
+    path = model_file(
+        tmp_path / "m.onnx", text, opset,
+        v=numbers(6, 3), b=numbers(3), ratio=np.array(0.3, np.float32),
+    )  # fmt: skip
+    assert from_onnx(path).plan.nodes[0].operator == Dropout(p=p)
+
+
+def test_group_norm_of_opset_21_has_a_scale_for_each_channel(tmp_path: Path) -> None:
+    text = """m (float[N, 4, 6] x) => (float[N, 3] y) {
+        a = GroupNormalization<num_groups=2>(x, s, t)
+        p = GlobalAveragePool(a) c = Flatten(p) y = Gemm(c, v, b)
+    }"""
+    path = model_file(
+        tmp_path / "m.onnx", text, 21,
+        v=numbers(4, 3), s=numbers(4), t=numbers(4), b=numbers(3),
+    )  # fmt: skip
+    imported = from_onnx(path)
+    assert imported.plan.nodes[0].operator == GroupNorm(groups=2)
+    np.testing.assert_array_equal(imported.values["group_norm.weight"], numbers(4))
 
 
 def test_a_reshape_whose_target_is_computed_from_the_batch_is_a_flatten(tmp_path: Path) -> None:
@@ -219,8 +246,28 @@ REFUSED = {
     "alpha": (VECTOR.format("y = Gemm<alpha=2.0>(x, v)"), "alpha=1"),
     "data product": (VECTOR.format("t = Identity(x) y = MatMul(v6, t)"), "constant|do not fit"),
     "constant sum": (VECTOR.format("a = Add(x, six) y = Gemm(a, v)"), "'six' is a constant"),
-    "dilation": (IMAGE.format("[c] a = Conv<dilations=[2, 2]>(x, w)"), r"'c'.*dilations=\[2, 2\]"),
-    "group": (IMAGE.format("[c] a = Conv<group=2>(x, w2)"), "'c'.*group=2"),
+    "dilated pool": (
+        IMAGE.format("[p] a = MaxPool<kernel_shape=[2, 2], dilations=[2, 2]>(x)"),
+        r"'p'.*dilations=\[2, 2\]",
+    ),
+    "keras hard-sigmoid": (VECTOR.format("a = HardSigmoid(x) y = Gemm(a, v)"), "not supported"),
+    "other bounds": (VECTOR.format("a = Clip(x, least) y = Gemm(a, v)"), "not supported"),
+    "linear resize": (IMAGE.format('a = Resize<mode="linear">(x, none, twice)'), "only nearest"),
+    "other rounding": (
+        IMAGE.format('a = Resize<nearest_mode="ceil">(x, none, twice)'),
+        "half_pixel with ceil",
+    ),
+    "broken factor": (
+        IMAGE.format('a = Resize<coordinate_transformation_mode="asymmetric", '
+                     'nearest_mode="floor">(x, none, half)'),
+        "whole factors",
+    ),
+    "joined samples": (
+        "m (float[3, 6] x) => (float[6, 3] y) { a = Concat<axis=0>(x, x) y = Gemm(a, v) }",
+        "joins axis 0",
+    ),
+    "everything dropped": (VECTOR.format("a = Dropout(x, all) y = Gemm(a, v)"), "p=1.0"),
+    "no shift": (VECTOR.format("a = LayerNormalization(x, six) y = Gemm(a, v)"), "has no shift"),
     "computed weight": (IMAGE.format("k = Relu(w) a = Conv(x, k)"), "computed"),
     "ceil": (IMAGE.format("a = MaxPool<kernel_shape=[4, 4], ceil_mode=1>(x)"), "ceil_mode"),
     "indices": (IMAGE.format("b, i = MaxPool<kernel_shape=[2, 2]>(x) j = Cast<to=1>(i) "
@@ -242,6 +289,10 @@ REFUSED = {
         "mixes samples",
     ),
     "softmax inside": (VECTOR.format("a = Softmax(x) y = Gemm(a, v)"), "very end"),
+    "training dropout": (
+        VECTOR.format("a = Dropout(x, half_p, yes) y = Gemm(a, v)"),
+        "training_mode",
+    ),
     "training": (
         IMAGE.format("a, m1, v1 = BatchNormalization<training_mode=1>(x, s, s, s, s)"),
         "training_mode",
@@ -273,6 +324,9 @@ def test_what_cannot_be_planned_is_refused_with_its_node_and_reason(
         tmp_path / "m.onnx", text,
         v=numbers(6, 3), v6=numbers(6, 6), six=numbers(6), w=numbers(4, 4, 3, 3),
         w2=numbers(4, 2, 3, 3), halves=np.array([-1, 2, 72]), rows=np.array([-1, 6]),
+        half_p=np.array(0.5, np.float32), yes=np.array(True),
+        least=np.array(-1, np.float32), none=np.zeros(0, np.float32), all=np.array(1, np.float32),
+        twice=np.array([1, 1, 2, 2], np.float32), half=np.array([1, 1, 1.5, 1.5], np.float32),
         s=np.ones(4, np.float32), nan=np.full((6, 3), np.nan, np.float32),
     )  # fmt: skip
     with pytest.raises(PlanError, match=reason) as caught:

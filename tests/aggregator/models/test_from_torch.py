@@ -144,12 +144,57 @@ def frozen(layer: nn.Module) -> nn.Module:
 
 CONV_INPUT = (4, 6, 6)
 REFUSED = {
-    "operator": (lambda: fc(lambda m, x: F.gelu(m.fc(x))), (6,), r"'gelu' \(aten.gelu.default\)"),
-    "layer": (lambda: fc(lambda m, x: m.act(m.fc(x)), act=nn.Tanh()), (6,), "'act'.*not supported"),
-    "groups": (lambda: frozen(nn.Conv2d(4, 4, 3, groups=2)), CONV_INPUT, "'0'.*groups=2"),
-    "dilation": (lambda: frozen(nn.Conv2d(4, 4, 3, dilation=2)), CONV_INPUT, r"dilation=\[2, 2\]"),
-    "dropout": (lambda: fc(lambda m, x: m.fc(m.d(x)), d=nn.Dropout(0.3)), (6,), "'d'.*p=0"),
-    "always dropout": (lambda: fc(lambda m, x: m.fc(F.dropout(x, 0.3))), (6,), "dropout"),
+    "operator": (lambda: fc(lambda m, x: F.elu(m.fc(x))), (6,), r"'elu' \(aten.elu.default\)"),
+    "layer": (lambda: fc(lambda m, x: m.act(m.fc(x)), act=nn.Mish()), (6,), "'act'.*not supported"),
+    "other bounds": (lambda: fc(lambda m, x: m.fc(x.clamp(-1, 1))), (6,), "'clamp'.*not supported"),
+    "half of h-swish": (lambda: fc(lambda m, x: m.fc(F.relu6(x + 3))), (6,), "the constant 3"),
+    "groups after pool": (
+        lambda: fc(
+            lambda m, x: m.fc(m.c(x.mean(2, keepdim=True)).flatten(1)),
+            c=nn.Conv1d(6, 6, 1, groups=2),
+        ),
+        (6, 5),
+        "'c'.*only a 1x1 convolution without groups",
+    ),
+    "whole channels": (
+        lambda: frozen(nn.Sequential(nn.Conv2d(4, 4, 3), nn.Dropout2d(0.3))),
+        CONV_INPUT,
+        "drops whole channels",
+    ),
+    "everything dropped": (lambda: fc(lambda m, x: m.fc(m.d(x)), d=nn.Dropout(1.0)), (6,), "p=1.0"),
+    "always dropout": (
+        lambda: fc(lambda m, x: m.fc(F.dropout(x, 0.3))),
+        (6,),
+        "drops in evaluation too",
+    ),
+    "no affine groups": (lambda: frozen(nn.GroupNorm(2, 4, affine=False)), CONV_INPUT, "affine"),
+    "no affine layer": (
+        lambda: frozen(nn.LayerNorm(6, elementwise_affine=False)),
+        CONV_INPUT,
+        "elementwise_affine",
+    ),
+    "bilinear": (
+        lambda: frozen(nn.Upsample(scale_factor=2, mode="bilinear")),
+        CONV_INPUT,
+        "upsample_bilinear2d",
+    ),
+    "broken factor": (lambda: frozen(nn.Upsample(scale_factor=1.5)), CONV_INPUT, "whole factors"),
+    "joined rows": (
+        lambda: fc(lambda m, x: m.fc(torch.cat([x, x], 2).flatten(1))),
+        (1, 3),
+        "joins axis 2",
+    ),
+    "row gate": (
+        lambda: fc(lambda m, x: m.fc((x * x.mean(2, keepdim=True).sigmoid()).flatten(1))),
+        (2, 1, 3),
+        "all spatial axes",
+    ),
+    "broadcast product": (
+        lambda: fc(lambda m, x: m.fc((x * F.avg_pool2d(x, (1, 3))).flatten(1))),
+        (1, 2, 3),
+        "a single value a channel",
+    ),
+    "slice": (lambda: fc(lambda m, x: m.fc(x[:, 1:])), (7,), "slicing is not supported"),
     "ceil": (lambda: frozen(nn.MaxPool2d(4, ceil_mode=True)), CONV_INPUT, "'0'.*ceil_mode"),
     "dilated pool": (lambda: frozen(nn.MaxPool2d(2, dilation=2)), CONV_INPUT, "dilation"),
     "uncounted pads": (
@@ -222,14 +267,14 @@ def test_what_cannot_be_planned_is_refused_with_its_reason(case: str) -> None:
 
 
 def test_all_problems_are_listed_at_once_with_what_is_supported() -> None:
-    module = fc(lambda m, x: F.gelu(m.fc(torch.sigmoid(x))))
+    module = fc(lambda m, x: F.elu(m.fc(torch.cos(x))))
     with pytest.raises(PlanError) as caught:
         from_torch(module, (6,), name="mine")
     lines = str(caught.value).splitlines()
     assert lines[0] == "mine: 2 problems"
-    assert "'sigmoid'" in lines[1]
-    assert "'gelu'" in lines[2]
-    assert "batch-norm" in lines[3]
+    assert "'cos'" in lines[1]
+    assert "'elu'" in lines[2]
+    assert "group- and layer-norm" in lines[3]
 
 
 def test_an_operation_that_changes_a_value_read_again_is_followed() -> None:

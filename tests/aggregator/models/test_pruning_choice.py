@@ -2,7 +2,7 @@ import pytest
 
 from aggregator.models.pruning import choose_prunable
 from fedsparse.errors import ConfigError, PlanError
-from fedsparse.plan import Plan
+from fedsparse.plan import Mul, Plan
 from fedsparse.plan.builder import PlanBuilder
 from fedsparse.plan.zoo import PLANS
 
@@ -33,13 +33,37 @@ def test_layers_can_be_added_and_taken_away_by_pattern() -> None:
     assert pruned(prune=("*",), dense=("fc2", "stem")) == pruned()
 
 
+def test_depthwise_layers_stay_dense_unless_named() -> None:
+    model = PlanBuilder("m", (200, 20))
+    model.depthwise("depth", 9, pad=4)  # 1,800
+    model.conv("grouped", 200, 3, groups=2)  # 60,000
+    model.global_avg_pool()
+    model.linear("fc", 10)
+    wide = model.build()
+    assert [tensor.name for tensor in choose_prunable(wide).prunable] == ["grouped.weight"]
+    named = choose_prunable(wide, prune=("depth",))
+    assert [tensor.name for tensor in named.prunable] == ["depth.weight", "grouped.weight"]
+
+
+def test_a_linear_layer_that_is_not_the_last_layer_is_no_classifier() -> None:
+    model = PlanBuilder("m", (100, 20))
+    start = model.conv("first", 100, 3, pad=1)
+    model.global_avg_pool()
+    model.linear("gate", 100)
+    model.add(Mul(), start, "gate")
+    model.conv("logits", 12, 1)
+    model.global_avg_pool()
+    prunable = [tensor.name for tensor in choose_prunable(model.build()).prunable]
+    assert prunable == ["first.weight", "gate.weight", "logits.weight"]
+
+
 def test_nothing_else_of_the_plan_changes() -> None:
     chosen = choose_prunable(plan(), prune=("stem",))
     assert [node.name for node in chosen.nodes] == [node.name for node in plan().nodes]
     assert chosen.shapes == plan().shapes
 
 
-@pytest.mark.parametrize("name", ["watch", "digits", "mnist"])
+@pytest.mark.parametrize("name", ["watch", "digits", "mnist", "dscnn", "mobilenet"])
 def test_the_zoo_follows_the_default(name: str) -> None:
     assert choose_prunable(PLANS[name]()) == PLANS[name]()
 

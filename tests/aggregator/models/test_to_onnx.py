@@ -1,4 +1,6 @@
 import copy
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -6,20 +8,38 @@ import pytest
 import torch
 from torch_zoo import logits_of, zoo_model
 
+from aggregator.models.from_onnx import from_onnx
+from aggregator.models.pruning import choose_prunable
 from aggregator.models.session import open_session
 from aggregator.models.to_onnx import to_onnx, to_parametric_onnx
+from aggregator.models.to_torch import load_weights, to_torch
 from aggregator.models.weights import from_tensors, tensors_by_name
 from fedsparse.plan import (
+    OPERATORS,
     Add,
     AvgPool,
     BatchNorm,
+    Concat,
     Conv,
+    Dropout,
     Flatten,
+    Gelu,
     GlobalAvgPool,
+    GroupNorm,
+    HardSigmoid,
+    HardSwish,
+    LayerNorm,
+    LeakyRelu,
     Linear,
     MaxPool,
+    Mul,
     Plan,
     Relu,
+    Relu6,
+    Sigmoid,
+    Silu,
+    Tanh,
+    Upsample,
 )
 from fedsparse.plan.builder import PlanBuilder
 from fedsparse.plan.zoo import PLANS, mnist_plan
@@ -29,7 +49,7 @@ from fedsparse.types import BoolArray, Weights
 def random_weights(plan: Plan, seed: int = 0) -> Weights:
     rng = np.random.default_rng(seed)
     return Weights(
-        prunable=rng.standard_normal(plan.num_prunable, np.float32),
+        prunable=0.2 * rng.standard_normal(plan.num_prunable, np.float32),
         dense=rng.uniform(0.5, 1.5, plan.num_dense).astype(np.float32),
     )
 
@@ -74,38 +94,63 @@ def every_operator() -> Plan:
     return model.build()
 
 
-def test_every_operator_of_a_plan_is_exported_as_torch_computes_it() -> None:
-    plan = every_operator()
+def every_other_operator() -> Plan:
+    model = PlanBuilder("others", (4, 7, 6))
+    model.conv("stem", 6, (3, 2), pad=1, dilation=(1, 2), groups=2)
+    model.add(GroupNorm(groups=3, eps=1e-3))
+    block = model.add(HardSwish())
+    model.global_avg_pool()
+    model.linear("gate", 6)
+    gate = model.add(HardSigmoid())
+    model.add(Mul(), gate, block)
+    model.depthwise("depth", 3, stride=2, pad=1)
+    model.add(LayerNorm(axes=2))
+    model.add(Upsample(scale=(2, 3)))
+    for operator in (
+        LeakyRelu(slope=0.2), Silu(), Gelu(), Tanh(), Gelu(approximate=True), Relu6(), Sigmoid(),
+        Dropout(p=0.3),
+    ):  # fmt: skip
+        model.add(operator)
+    model.flatten("left")
+    features = model.linear("right", 10)
+    model.add(Concat(), "left", features, features)
+    model.add(GroupNorm(groups=2), name="vector")
+    model.add(LayerNorm(axes=1))
+    model.linear("last", 3)
+    return model.build()
+
+
+@pytest.mark.parametrize("make", [every_operator, every_other_operator])
+def test_every_operator_of_a_plan_is_exported_as_torch_computes_it(
+    make: Callable[[], Plan],
+) -> None:
+    plan = make()
     weights = random_weights(plan)
-    samples = np.random.default_rng(2).standard_normal((5, 2, 9, 8), np.float32)
+    samples = np.random.default_rng(2).standard_normal((5, *plan.input_shape), np.float32)
     model = to_onnx(plan, weights).SerializeToString()
     (logits,) = open_session(model).run(None, {"input": samples})
-    np.testing.assert_allclose(logits, torch_logits(plan, weights, samples), rtol=1e-4, atol=1e-4)
+    module = to_torch(plan)
+    load_weights(module, plan, weights)
+    wanted = module.eval().double()(torch.from_numpy(samples).double()).detach().numpy()
+    np.testing.assert_allclose(logits, wanted, rtol=1e-4, atol=1e-4)
 
 
-def torch_logits(plan: Plan, weights: Weights, samples: np.ndarray) -> np.ndarray:
-    """The operators of `every_operator` in torch float64, written out anew."""
-    functional = torch.nn.functional
-    tensors = {k: torch.from_numpy(v).double() for k, v in tensors_by_name(plan, weights).items()}
-    x = functional.pad(torch.from_numpy(samples).double(), (0, 2, 1, 0))
-    x = functional.conv2d(x, tensors["conv.weight"], stride=(2, 1))
-    x = functional.batch_norm(
-        x,
-        tensors["batch_norm.running_mean"],
-        tensors["batch_norm.running_var"],
-        tensors["batch_norm.weight"],
-        tensors["batch_norm.bias"],
-        eps=1e-3,
-    ).relu()
-    x = x + functional.max_pool2d(x, 3, 1, 1)
-    x = functional.avg_pool2d(functional.pad(x, (0, 2, 1, 0)), (2, 3), (1, 2))
-    x = functional.conv2d(x, tensors["logits.weight"], tensors["logits.bias"])
-    name = "input/output"
-    x = functional.pad(x, (0, 2, 1, 0))
-    x = functional.conv2d(x, tensors[f"{name}.weight"], tensors[f"{name}.bias"], stride=2)
-    x = x.mean((2, 3)) @ tensors["linear.weight"].T
-    x = x @ tensors["conv/output.weight"].T + tensors["conv/output.bias"]
-    return x.numpy()
+def test_an_exported_plan_comes_back_the_same(tmp_path: Path) -> None:
+    plan = every_other_operator()
+    weights = random_weights(plan)
+    onnx.save(to_onnx(plan, weights), tmp_path / "model.onnx")
+    back = from_onnx(tmp_path / "model.onnx", name=plan.name)
+    same = choose_prunable(back.plan, prune=("*",)).nodes
+    wanted = choose_prunable(plan, prune=("*",)).nodes
+    assert [node.operator for node in same] == [node.operator for node in wanted]
+    assert [node.name for node in same] == [node.name for node in wanted]
+    for name, value in tensors_by_name(plan, weights).items():
+        np.testing.assert_array_equal(back.values[name], value)
+
+
+def test_the_examples_use_every_operator() -> None:
+    nodes = (*every_operator().nodes, *every_other_operator().nodes)
+    assert {node.operator.kind for node in nodes} == set(OPERATORS)
 
 
 def test_dropped_weights_are_zeros_whatever_their_value() -> None:

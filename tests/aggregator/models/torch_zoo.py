@@ -97,8 +97,126 @@ class CifarNet(nn.Module):
         return self.fc(x.mean((2, 3)))
 
 
+class Separable(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.depth = nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False)
+        self.depth_bn = nn.BatchNorm2d(channels)
+        self.relu = nn.ReLU()
+        self.point = nn.Conv2d(channels, channels, 1, bias=False)
+        self.point_bn = nn.BatchNorm2d(channels)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.relu(self.depth_bn(self.depth(x)))
+        return self.relu(self.point_bn(self.point(x)))
+
+
+class KeywordNet(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, 64, (10, 4), stride=(2, 2), padding=(5, 1), bias=False)
+        self.bn1 = nn.BatchNorm2d(64)
+        for number in range(1, 5):
+            setattr(self, f"block{number}", Separable(64))
+        self.fc = nn.Linear(64, 12)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = F.relu(self.bn1(self.conv1(x)))
+        x = self.block4(self.block3(self.block2(self.block1(x))))
+        return self.fc(F.adaptive_avg_pool2d(x, 1).flatten(1))
+
+
+class InvertedResidual(nn.Module):
+    def __init__(self, inputs: int, outputs: int, expansion: int, stride: int) -> None:
+        super().__init__()
+        wide = inputs * expansion
+        self.widens = expansion > 1
+        if self.widens:
+            self.expand = nn.Conv2d(inputs, wide, 1, bias=False)
+            self.expand_bn = nn.BatchNorm2d(wide)
+        self.relu6 = nn.ReLU6(inplace=True)
+        self.depth = nn.Conv2d(wide, wide, 3, stride, 1, groups=wide, bias=False)
+        self.depth_bn = nn.BatchNorm2d(wide)
+        self.project = nn.Conv2d(wide, outputs, 1, bias=False)
+        self.project_bn = nn.BatchNorm2d(outputs)
+        self.is_residual = stride == 1 and inputs == outputs
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.relu6(self.expand_bn(self.expand(x))) if self.widens else x
+        y = self.relu6(self.depth_bn(self.depth(y)))
+        y = self.project_bn(self.project(y))
+        return x + y if self.is_residual else y
+
+
+class MobileNet(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 16, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(16)
+        inputs, shapes = 16, [(16, 1, 1), (24, 6, 2), (24, 6, 1), (40, 6, 2), (40, 6, 1)]
+        for number, (outputs, expansion, stride) in enumerate([*shapes, (96, 6, 2), (96, 6, 1)], 1):
+            setattr(self, f"block{number}", InvertedResidual(inputs, outputs, expansion, stride))
+            inputs = outputs
+        self.head = nn.Conv2d(96, 384, 1, bias=False)
+        self.head_bn = nn.BatchNorm2d(384)
+        self.fc = nn.Linear(384, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = F.relu6(self.bn1(self.conv1(x)))
+        for number in range(1, 8):
+            x = getattr(self, f"block{number}")(x)
+        x = F.relu6(self.head_bn(self.head(x)))
+        return self.fc(x.mean([2, 3]))
+
+
+class SqueezeExcite(nn.Module):
+    """As torchvision writes it."""
+
+    def __init__(self, channels: int, squeezed: int) -> None:
+        super().__init__()
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.fc1 = nn.Conv2d(channels, squeezed, 1)
+        self.fc2 = nn.Conv2d(squeezed, channels, 1)
+        self.activation = nn.ReLU()
+        self.scale = nn.Hardsigmoid()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.scale(self.fc2(self.activation(self.fc1(self.pool(x))))) * x
+
+
+class MobileNetV3Block(nn.Module):
+    """Batch-norm, hard-swish, squeeze and excite, dropout before the classifier."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, 8, 3, 2, 1, bias=False), nn.BatchNorm2d(8), nn.Hardswish()
+        )
+        self.block = nn.Sequential(
+            nn.Conv2d(8, 24, 1, bias=False), nn.BatchNorm2d(24), nn.Hardswish(),
+            nn.Conv2d(24, 24, 5, padding=4, dilation=2, groups=24, bias=False),
+            nn.BatchNorm2d(24), nn.Hardswish(),
+            SqueezeExcite(24, 8),
+            nn.Conv2d(24, 8, 1, bias=False), nn.BatchNorm2d(8),
+        )  # fmt: skip
+        self.classifier = nn.Sequential(
+            nn.Linear(8, 16), nn.Hardswish(inplace=True), nn.Dropout(0.2), nn.Linear(16, 4)
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x)
+        return self.classifier((x + self.block(x)).mean((2, 3)))
+
+
 # By the name in fedsparse.plan.zoo.PLANS; what the default choice of prunable layers needs on top.
-MODULES = {"watch": WatchNet, "digits": DigitsNet, "mnist": MnistNet, "cifar10": CifarNet}
+MODULES = {
+    "watch": WatchNet,
+    "digits": DigitsNet,
+    "mnist": MnistNet,
+    "cifar10": CifarNet,
+    "dscnn": KeywordNet,
+    "mobilenet": MobileNet,
+}
 PRUNE = {"cifar10": ("conv1",)}
 
 

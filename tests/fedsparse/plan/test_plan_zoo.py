@@ -11,6 +11,8 @@ from fedsparse.plan.zoo import PLANS, cifar_plan, digits_plan, mnist_plan, resne
         ("digits", (1, 8, 8), 10, 101_626),
         ("mnist", (1, 28, 28), 10, 261_840),
         ("cifar10", (3, 32, 32), 10, 308_650),
+        ("dscnn", (1, 49, 10), 12, 23_180),
+        ("mobilenet", (3, 32, 32), 10, 244_170),
     ],
 )
 def test_the_models_are_as_documented(
@@ -42,6 +44,22 @@ def test_the_pruned_layers_are_those_of_the_paper() -> None:
 def test_the_classifier_and_tiny_layers_stay_dense() -> None:
     assert pruned(watch_plan()) == ["conv1", "conv2", "conv3", "fc1"]
     assert pruned(digits_plan()) == ["conv2", "fc1"]
+
+
+@pytest.mark.parametrize("name", ["dscnn", "mobilenet"])
+def test_depthwise_convolutions_stay_dense_and_pointwise_ones_are_pruned(name: str) -> None:
+    layers = {tensor.name: tensor for tensor in PLANS[name]().tensors if len(tensor.shape) == 4}
+    depthwise = {key for key in layers if key.endswith(".depth.weight")}
+    assert len(depthwise) == (4 if name == "dscnn" else 7)
+    assert all(layers[key].shape[1] == 1 and not layers[key].prunable for key in depthwise)
+    pointwise = [one for one in layers.values() if one.shape[2:] == (1, 1) and one.size > 1_000]
+    assert pointwise
+    assert all(tensor.prunable for tensor in pointwise)
+
+
+def test_the_first_convolution_of_dscnn_halves_time_and_frequency() -> None:
+    plan = PLANS["dscnn"]()
+    assert plan.shapes["conv1"] == plan.shapes["block4.point"] == (64, 25, 5)
 
 
 @pytest.mark.parametrize("name", PLANS)
