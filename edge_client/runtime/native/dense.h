@@ -2,9 +2,9 @@
  * the rows of a tile share what is loaded of the input. */
 
 #if LANES == 16 || defined(__aarch64__)
-enum { DENSE_ROWS = 4, DENSE_WIDTH = 6 }; /* 32 vector registers */
+enum { DENSE_ROWS = 4, DENSE_WIDTH = 6, DENSE_ENTRIES = 4 }; /* 32 vector registers */
 #else
-enum { DENSE_ROWS = 4, DENSE_WIDTH = 2 }; /* 16 */
+enum { DENSE_ROWS = 4, DENSE_WIDTH = 2, DENSE_ENTRIES = 2 }; /* 16 */
 #endif
 
 /* `height` rows from `row` on, `width` vectors of each; all rows of one group. */
@@ -112,10 +112,12 @@ KERNEL(dense_product, dense_product_arguments) {
 /* `height` rows by `width` entries of a weight gradient, over one piece. */
 INLINE void dense_block(const dense_weight_gradient_arguments *a, const piece *p, int64_t batch,
                         int64_t row, int64_t k, const int height, const int width) {
+    enum { BLOCK_SUMS = DENSE_ROWS * DENSE_ENTRIES };
     const int64_t entries = a->row_start[1];
-    const float *g[DENSE_ROWS], *x[4];
-    lanes sums[DENSE_ROWS][4] = {{{0}}};
-    float rest[DENSE_ROWS][4] = {{0}};
+    const float *g[DENSE_ROWS], *x[DENSE_ENTRIES];
+    lanes sums[BLOCK_SUMS];
+    float totals[BLOCK_SUMS] = {0};
+    for (int s = 0; s < BLOCK_SUMS; s++) sums[s] = (lanes){0};
     for (int r = 0; r < height; r++)
         g[r] = p->gradient + (row + r) * a->gradient_channel * batch;
     for (int j = 0; j < width; j++)
@@ -125,35 +127,41 @@ INLINE void dense_block(const dense_weight_gradient_arguments *a, const piece *p
         for (; t + LANES <= end; t += LANES, u += LANES)
             for (int r = 0; r < height; r++) {
                 lanes gradient = LOAD(g[r] + u);
-                for (int j = 0; j < width; j++) sums[r][j] += gradient * LOAD(x[j] + t);
+                for (int j = 0; j < width; j++) sums[r * width + j] += gradient * LOAD(x[j] + t);
             }
         for (; t < end; t++, u++)
             for (int r = 0; r < height; r++)
-                for (int j = 0; j < width; j++) rest[r][j] += g[r][u] * x[j][t];
+                for (int j = 0; j < width; j++) totals[r * width + j] += g[r][u] * x[j][t];
     }
-    for (int r = 0; r < height; r++) {
-        float *result = a->result + (row + r) * entries + k;
-        for (int j = 0; j < width; j++) result[j] += rest[r][j] + lane_sum(sums[r][j]);
-    }
+    for (int s = 0; s < height * width; s++)
+        if (height * width < 8)
+            totals[s] += lane_sum(sums[s]);
+        else if (s % 8 == 0)
+            add_sums(sums + s, totals + s);
+    for (int r = 0; r < height; r++)
+        for (int j = 0; j < width; j++)
+            a->result[(row + r) * entries + k + j] += totals[r * width + j];
+}
+
+/* `height` rows of a weight gradient, over one piece. */
+INLINE void dense_gradient_rows(const dense_weight_gradient_arguments *a, const piece *p,
+                                int64_t batch, int64_t row, const int height) {
+    const int64_t entries = a->row_start[1];
+    int64_t k = 0;
+    for (; k + DENSE_ENTRIES <= entries; k += DENSE_ENTRIES)
+        dense_block(a, p, batch, row, k, height, DENSE_ENTRIES);
+    for (; k < entries; k++) dense_block(a, p, batch, row, k, height, 1);
 }
 
 INLINE void dense_weight_gradient_piece(const dense_weight_gradient_arguments *a, const piece *p,
                                         int64_t batch, int64_t from, int64_t to) {
-    const int64_t entries = a->row_start[1];
     int64_t row = from;
     while (row < to) {
         int64_t end = (row / a->group_rows + 1) * a->group_rows;
         if (end > to) end = to;
-        for (; row + DENSE_ROWS <= end; row += DENSE_ROWS) {
-            int64_t k = 0;
-            for (; k + 4 <= entries; k += 4) dense_block(a, p, batch, row, k, DENSE_ROWS, 4);
-            for (; k < entries; k++) dense_block(a, p, batch, row, k, DENSE_ROWS, 1);
-        }
-        for (; row < end; row++) {
-            int64_t k = 0;
-            for (; k + 4 <= entries; k += 4) dense_block(a, p, batch, row, k, 1, 4);
-            for (; k < entries; k++) dense_block(a, p, batch, row, k, 1, 1);
-        }
+        for (; row + DENSE_ROWS <= end; row += DENSE_ROWS)
+            dense_gradient_rows(a, p, batch, row, DENSE_ROWS);
+        for (; row < end; row++) dense_gradient_rows(a, p, batch, row, 1);
     }
     if (a->bias_result)
         for (row = from; row < to; row++)
