@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+from edge_client.runtime.setup import EngineSetup
 from fedsparse.errors import DataError
 from fedsparse.plan import Plan, Role
 
@@ -34,6 +36,19 @@ class Case:
     threads: int = 1
     seed: int = 0
     batches: int = BATCHES
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibrated:
+    """What calibration on this machine says of a case.
+
+    Attributes:
+        setup: how steps are to be run.
+        step_s: how long one takes then.
+    """
+
+    setup: EngineSetup
+    step_s: float
 
 
 def kept_at(plan: Plan, density: float) -> tuple[int, ...]:
@@ -65,3 +80,27 @@ def read_case(folder: Path) -> tuple[Plan, Case]:
         return plan, Case(**{**document, "kept": tuple(document["kept"])})
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise DataError(f"{folder} holds no case: {error}") from error
+
+
+def write_calibrated(folder: Path, calibrated: Calibrated) -> None:
+    """Write down what calibration said of a case."""
+    text = json.dumps({"setup": asdict(calibrated.setup), "step_s": calibrated.step_s})
+    (folder / "calibrated.json").write_text(text, encoding="utf-8")
+
+
+def read_calibrated(folder: Path) -> Calibrated:
+    """Read what `write_calibrated` wrote.
+
+    Raises:
+        DataError: the case was not calibrated.
+    """
+    try:
+        document = json.loads((folder / "calibrated.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{folder} holds no calibration: {error}") from error
+    return Calibrated(setup=setup_from(document["setup"]), step_s=document["step_s"])
+
+
+def setup_from(document: Mapping[str, Any]) -> EngineSetup:
+    """The setup whose fields JSON has carried."""
+    return EngineSetup(**{**document, "dense_layers": tuple(document["dense_layers"])})

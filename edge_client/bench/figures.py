@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from edge_client.bench.case import Case
+from edge_client.bench.case import Case, setup_from
 from edge_client.bench.limits import copy_limit
 from edge_client.bench.race import DEVICE_ENVIRONMENT, Contestant, Result, python_module
 from edge_client.bench.work import step_work
 from edge_client.runtime.cost import sparse_cost
 from edge_client.runtime.native.library import load_library
-from edge_client.runtime.setup import EngineSetup
 from fedsparse.plan import Plan
 
 MB: Final = 1e6
@@ -36,7 +35,7 @@ def device_figures(plan: Plan, case: Case, result: Result, fma_per_s: float) -> 
         fma_per_s: what one thread can do.
     """
     work = step_work(plan, case.kept, case.batch_size)
-    cost = sparse_cost(plan, case.kept, case.batch_size, setup=setup_of(result))
+    cost = sparse_cost(plan, case.kept, case.batch_size, setup=setup_from(result.facts["setup"]))
     baseline = result.facts["baseline_bytes"]
     memory_per_s = copy_limit(load_library(), work.arena_bytes)
     return {
@@ -53,9 +52,3 @@ def device_figures(plan: Plan, case: Case, result: Result, fma_per_s: float) -> 
         "fraction_of_fma_peak": work.multiply_adds / result.step_s / fma_per_s / case.threads,
         "fraction_of_memory_limit": work.moved_bytes / result.step_s / memory_per_s,
     }
-
-
-def setup_of(result: Result) -> EngineSetup:
-    """How a worker of the native engine ran its steps."""
-    facts = result.facts["setup"]
-    return EngineSetup(**{**facts, "dense_layers": tuple(facts["dense_layers"])})

@@ -245,12 +245,25 @@ def draw_inputs(folders: Sequence[Path]) -> None:
     Raises:
         WorkerError: it failed.
     """
-    command = python_module("edge_client.bench.inputs", *map(str, folders))
-    environment = {**os.environ, **_path()}
-    done = subprocess.run(command, env=environment, capture_output=True, check=False)  # noqa: S603
+    _do("drawing the arrays", python_module("edge_client.bench.inputs", *map(str, folders)), 1)
+
+
+def calibrate(folders: Sequence[Path], threads: int) -> None:
+    """Calibrate cases of one plan and batch, in a process of its own, as a device does.
+
+    Raises:
+        WorkerError: it failed.
+    """
+    command = python_module("edge_client.bench.calibrated", *map(str, folders))
+    _do("the calibration", command, threads)
+
+
+def _do(name: str, command: tuple[str, ...], threads: int) -> None:
+    one = Contestant(name=name, command=command, threads=threads, environment=DEVICE_ENVIRONMENT)
+    done = subprocess.run(command, env=_environment(one), capture_output=True, check=False)  # noqa: S603
     if done.returncode:
         words = done.stderr.decode(errors="replace").strip()
-        raise WorkerError(f"the arrays could not be drawn:\n{words[-STDERR_TAIL_BYTES:]}")
+        raise WorkerError(f"{name} failed:\n{words[-STDERR_TAIL_BYTES:]}")
 
 
 def _environment(contestant: Contestant) -> dict[str, str]:

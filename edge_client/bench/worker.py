@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +22,7 @@ from edge_client.bench.case import (  # noqa: E402
     LEARNING_RATE,
     MOMENTUM,
     Case,
+    read_calibrated,
     read_case,
     weight_names,
 )
@@ -47,7 +48,7 @@ class Device:
         load_library()
         self._baseline_bytes = rss_bytes()
         start = time.perf_counter()
-        self.engine = ENGINES[engine](self._plan, self._case, self._inputs)
+        self.engine = ENGINES[engine](folder, self._plan, self._case, self._inputs)
         self._built_s = time.perf_counter() - start
 
     def step(self, number: int) -> None:
@@ -70,33 +71,41 @@ class Device:
         }
 
 
-def native(
-    plan: Plan, case: Case, inputs: Inputs, dense_layers: tuple[str, ...] = ()
-) -> SparseEngine:
-    """The native engine; sparse kernels for all but `dense_layers`."""
+def sparse(_: Path, plan: Plan, case: Case, inputs: Inputs) -> SparseEngine:
+    """The native engine with sparse kernels throughout."""
+    return _native(plan, case, inputs, _setup(case))
+
+
+def dense(_: Path, plan: Plan, case: Case, inputs: Inputs) -> SparseEngine:
+    """The native engine with dense kernels throughout."""
+    return _native(plan, case, inputs, replace(_setup(case), dense_layers=weight_names(plan)))
+
+
+def auto(folder: Path, plan: Plan, case: Case, inputs: Inputs) -> SparseEngine:
+    """What calibration chose for the case."""
+    return _native(plan, case, inputs, read_calibrated(folder).setup)
+
+
+ENGINES: Final[dict[str, Callable[[Path, Plan, Case, Inputs], SparseEngine]]] = {
+    "sparse": sparse,
+    "dense": dense,
+    "auto": auto,
+}
+
+
+def _setup(case: Case) -> EngineSetup:
+    return EngineSetup(micro_batch=case.micro_batch or case.batch_size, threads=case.threads)
+
+
+def _native(plan: Plan, case: Case, inputs: Inputs, setup: EngineSetup) -> SparseEngine:
     return SparseEngine(
         plan,
         inputs.mask,
         inputs.weights,
         batch_size=case.batch_size,
-        setup=EngineSetup(
-            micro_batch=case.micro_batch or case.batch_size,
-            threads=case.threads,
-            dense_layers=dense_layers,
-        ),
+        setup=setup,
         momentum=MOMENTUM,
     )
-
-
-def native_dense(plan: Plan, case: Case, inputs: Inputs) -> SparseEngine:
-    """The native engine with dense kernels throughout."""
-    return native(plan, case, inputs, weight_names(plan))
-
-
-ENGINES: Final[dict[str, Callable[[Plan, Case, Inputs], SparseEngine]]] = {
-    "sparse": native,
-    "dense": native_dense,
-}
 
 
 def _reversed(plan: Plan, mask: BoolArray) -> BoolArray:

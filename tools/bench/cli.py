@@ -129,6 +129,55 @@ def runtime(
     )
 
 
+@app.command()
+def forecast(
+    models: Annotated[
+        str, typer.Option(help="Models of the zoo or paths of plan.json, by commas.")
+    ] = "mnist,har,resnet",
+    densities: Annotated[
+        str, typer.Option(help="Kept fractions, by commas.")
+    ] = "0.05,0.1,0.2,0.5,1.0",
+    batches: Annotated[str, typer.Option(help="Samples of a step, by commas.")] = "1,8,32",
+    rounds: Annotated[int, typer.Option(min=1, help="Blocks of steps of each case.")] = 9,
+    quick: Annotated[bool, typer.Option("--quick", help="2 short rounds: to try it.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with 1 unless every prediction holds.")
+    ] = False,
+    output: Annotated[Path, typer.Option(help="Where the results go.")] = Path(
+        "out/bench/forecast.json"
+    ),
+    as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
+) -> None:
+    """Predicted against measured: the memory that training adds, and the time of a step.
+
+    Every case is calibrated as a device does it, then trained as calibration chose. Predictions
+    hold if memory is within 15 % or 1 MB and not more than 3 % below, and time within 25 %.
+    """
+    from tools.bench.forecast_run import ForecastRequest, run_forecast
+
+    holds = run_forecast(
+        ForecastRequest(
+            models=_listed(models),
+            densities=_densities(densities),
+            batches=_batches(batches),
+            rounds=2 if quick else rounds,
+            block_s=0.05 if quick else 0.15,
+            output=output,
+            as_json=as_json,
+        )
+    )
+    raise typer.Exit(int(strict and not holds))
+
+
+def _batches(text: str) -> tuple[int, ...]:
+    parts = _listed(text)
+    if not parts or not all(part.isdecimal() and int(part) for part in parts):
+        raise typer.BadParameter(
+            f"'{text}': expected whole numbers from 1 such as 1,8,32", param_hint="--batches"
+        )
+    return tuple(int(part) for part in parts)
+
+
 def _listed(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
 

@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
-from edge_client.bench.case import Case, kept_at, write_case
+from edge_client.bench.case import Calibrated, Case, kept_at, read_calibrated, write_case
 from edge_client.bench.figures import MB, device_engine, device_figures
 from edge_client.bench.race import (
     Contestant,
     Progress,
     Result,
+    calibrate,
     draw_inputs,
     python_module,
     race,
@@ -27,8 +28,9 @@ from tools.bench.targets import verdicts
 TORCH: Final = "tools.bench.torch_worker"
 TORCH_ENGINES: Final = {"torch": "dense", "torch_masked": "masked"}
 # `dense` is the native engine with dense kernels throughout.
-ENGINES: Final = (*TORCH_ENGINES, "sparse", "dense")
+ENGINES: Final = (*TORCH_ENGINES, "sparse", "dense", "auto")
 ONCE: Final = ("torch", "dense")  # a model, not at every density: it makes no difference to them
+DENSE_ENGINES: Final = ("dense", "graph")  # that need no torch
 DENSE: Final = 1.0
 
 
@@ -41,7 +43,7 @@ class Conditions:
         rounds: blocks that each engine does.
         block_s: about how long one takes.
         mask_changes: how often each engine changes its mask afterwards.
-        engines: which of `ENGINES` take part; `sparse` must.
+        engines: which of `ENGINES` take part; `sparse` and `auto` must.
     """
 
     batch_size: int = 32
@@ -103,6 +105,8 @@ def measure_model(
     for density, case in cases.items():
         write_case(folder / key(density), plan, case)
     draw_inputs([folder / key(density) for density in cases])
+    progress("calibrating", 0.0)
+    calibrate([folder / key(density) for density in densities], conditions.threads)
     results = race(
         _contestants(densities, folder, conditions),
         rounds=conditions.rounds,
@@ -117,7 +121,8 @@ def measure_model(
             for engine in conditions.engines
             if _name(engine, density) in results
         }
-        row = _row(plan, cases[density], measured, fma_per_s)
+        calibrated = read_calibrated(folder / key(density))
+        row = _row(plan, cases[density], measured, calibrated, fma_per_s)
         rows[key(density)] = {**row, "targets": verdicts(model, key(density), row)}
     return rows
 
@@ -159,28 +164,35 @@ def _name(engine: str, density: float) -> str:
 
 
 def _row(
-    plan: Plan, case: Case, measured: Mapping[str, Result], fma_per_s: float
+    plan: Plan,
+    case: Case,
+    measured: Mapping[str, Result],
+    calibrated: Calibrated,
+    fma_per_s: float,
 ) -> dict[str, Any]:
-    milliseconds = {name: 1e3 * result.step_s for name, result in measured.items()}
-    figures = device_figures(plan, case, measured["sparse"], fma_per_s)
-
-    def against(engine: str) -> float | None:
-        known = engine in milliseconds
-        return milliseconds[engine] / milliseconds["sparse"] if known else None
-
+    ms = {name: 1e3 * result.step_s for name, result in measured.items()}
+    best_dense = min((ms[name] for name in DENSE_ENGINES if name in ms), default=None)
     return {
-        "speedup": against("torch"),
-        "speedup_vs_graph": against("graph"),
-        "speedup_vs_masked": against("torch_masked"),
-        **figures,
-        **{f"{name}_ms": milliseconds.get(name) for name in ENGINES if name != "sparse"},
+        "speedup": _ratio(ms.get("torch"), ms["sparse"]),
+        "speedup_vs_graph": _ratio(ms.get("graph"), ms["sparse"]),
+        "speedup_vs_masked": _ratio(ms.get("torch_masked"), ms["sparse"]),
+        **device_figures(plan, case, measured["sparse"], fma_per_s),
+        **{f"{name}_ms": ms.get(name) for name in (*ENGINES, "graph") if name != "sparse"},
         **{
             f"{name}_peak_rss_mb": result.peak_bytes / MB
             for name, result in measured.items()
             if name != "sparse"
         },
+        "auto_speedup": _ratio(ms.get("torch"), ms["auto"]),
+        "auto_vs_best_dense": _ratio(ms["auto"], best_dense),
+        "auto_setup": asdict(calibrated.setup),
+        "predicted_step_ms": 1e3 * calibrated.step_s,
         "quartiles_ms": {name: _quartiles(result) for name, result in measured.items()},
     }
+
+
+def _ratio(one: float | None, other: float | None) -> float | None:
+    return None if one is None or other is None else one / other
 
 
 def _quartiles(result: Result) -> list[float]:

@@ -17,8 +17,9 @@ from edge_client.bench.limits import measure_limits
 from edge_client.bench.machine import describe_machine, describe_versions
 from edge_client.runtime.native.library import load_library
 from fedsparse.plan.finding import find_plan
+from tools.bench.progress import ProgressLine
 from tools.bench.runtime import Conditions, measure_model, write_results
-from tools.bench.runtime_view import ProgressLine, results_table, targets_table
+from tools.bench.runtime_view import results_table, targets_table
 
 METHOD: Final = (
     "A process for each engine, same masks, weights, batches and threads for all; the engines of a "

@@ -43,6 +43,9 @@ def test_the_document_has_a_row_for_each_model_and_density(tmp_path: Path) -> No
         assert row["predicted_peak_mb"] == pytest.approx(row["peak_rss_mb"], rel=0.15)
         assert 0 < row["fraction_of_fma_peak"] < 1
         assert row["setup_ms"] > 0 < row["mask_change_ms"]
+        assert row["auto_vs_best_dense"] == pytest.approx(row["auto_ms"] / row["dense_ms"])
+        assert row["auto_setup"]["micro_batch"] == 32
+        assert row["predicted_step_ms"] > 0
     low, high = (row["multiply_adds"] for row in document["digits"].values())
     assert low < high
 
@@ -78,7 +81,7 @@ def test_without_torch_the_way_out_is_named(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(runtime, "find_spec", lambda _: None)
     with pytest.raises(ConfigError, match=r'pip install "fedsparse\[torch\]".*--no-torch'):
         runtime.available_engines(with_torch=True)
-    assert runtime.available_engines(with_torch=False) == ("sparse", "dense")
+    assert runtime.available_engines(with_torch=False) == ("sparse", "dense", "auto")
 
 
 @pytest.mark.parametrize("densities", ["", "0,0.1", "0.1,2", "some"])

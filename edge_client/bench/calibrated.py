@@ -1,0 +1,31 @@
+"""`python -m edge_client.bench.calibrated FOLDER...`: calibrate the cases of one plan and batch.
+
+As a device does it before its first round, in a process of its own. What it would choose and expect
+goes into each folder: the engine `auto` runs so.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from edge_client.bench.case import Calibrated, read_case, write_calibrated
+from edge_client.runtime.calibrate import calibrate
+from edge_client.runtime.setup import EngineSetup
+
+
+def calibrate_cases(folders: list[Path]) -> None:
+    """Calibrate all densities at once and write down each one's setup and time."""
+    cases = [read_case(folder) for folder in folders]
+    plan, first = cases[0]
+    kept = [case.kept for _, case in cases]
+    seconds = calibrate(plan, kept, first.batch_size, rng=np.random.default_rng(first.seed))
+    for folder, step_s in zip(folders, seconds, strict=True):
+        setup = EngineSetup(micro_batch=first.batch_size, threads=first.threads)
+        write_calibrated(folder, Calibrated(setup=setup, step_s=step_s))
+
+
+if __name__ == "__main__":
+    calibrate_cases([Path(argument) for argument in sys.argv[1:]])
