@@ -195,6 +195,44 @@ def _densities(text: str) -> tuple[float, ...]:
 
 
 @app.command()
+def limited(
+    model: Annotated[str, typer.Argument(help="A model of the zoo, or a plan.json.")] = "resnet18",
+    memory: Annotated[int, typer.Option(min=1, help="The limit in MB (1e6 bytes).")] = 512,
+    density: Annotated[float, typer.Option(min=0.0001, max=1.0, help="Kept fraction.")] = 0.05,
+    batch: Annotated[int, typer.Option(min=2, help="Samples of a step.")] = 32,
+    threads: Annotated[int, typer.Option(min=1, max=64, help="Of a step.")] = 1,
+    steps: Annotated[int, typer.Option(min=1, help="How many are trained.")] = 5,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+) -> None:
+    """Train under a real memory limit, in the largest micro-batches that are predicted to fit.
+
+    The limit is a control group's where one can be made (as root), else one of address space.
+    """
+    import json
+
+    from edge_client.bench.case import Case, kept_at
+    from fedsparse.plan.finding import find_plan
+    from tools.bench.limited import run_limited
+
+    plan = find_plan(model)
+    case = Case(kept=kept_at(plan, density), batch_size=batch, threads=threads)
+    result = run_limited(model, plan, case, memory * 10**6, steps)
+    if as_json:
+        typer.echo(json.dumps(result.to_document(), indent=2))
+        return
+    typer.echo(
+        f"{result.model}: {result.parameters:,} parameters, density {result.density:.3g}, batch "
+        f"{result.batch_size} in micro-batches of {result.micro_batch}\n"
+        f"limit      {result.limit_mb:.0f} MB by {result.kind}\n"
+        f"predicted  {result.predicted_mb:.0f} MB\n"
+        f"measured   {result.peak_rss_mb:.0f} MB highest resident memory of the process"
+    )
+    if result.group_peak_mb is not None:
+        typer.echo(f"           {result.group_peak_mb:.0f} MB highest use of the control group")
+    typer.echo(f"step       {result.step_ms:.0f} ms, median of {result.steps}")
+
+
+@app.command()
 def profile(
     model: Annotated[str, typer.Argument(help="A model of the zoo, or a plan.json.")],
     density: Annotated[float, typer.Option(min=0.0001, max=1.0, help="Kept fraction.")] = 0.1,
