@@ -72,7 +72,8 @@ class Execution:
         self._total = ctypes.c_double()
         self._learning_rate = ctypes.c_double()
         arena = lay_out(program.buffers, batch_size)
-        block = np.empty(arena.size_bytes + ALIGNMENT, np.uint8)
+        # A vector's room after the last buffer: kernels read past the end of a run (tails.h).
+        block = np.empty(arena.size_bytes + 2 * ALIGNMENT, np.uint8)
         start = -block.ctypes.data % ALIGNMENT
         self._arena = block[start : start + arena.size_bytes]
         self._offsets = dict(zip(map(id, program.buffers), arena.offsets, strict=True))

@@ -26,17 +26,17 @@ class Activation:
 
 ACTIVATIONS: Final[dict[str, Activation]] = {
     "relu": Activation(from_output=True, forward=2, backward=3),
-    "relu6": Activation(from_output=True, forward=2, backward=3),
+    "relu6": Activation(from_output=True, forward=3, backward=3),
     "leaky_relu": Activation(from_output=True, forward=2, backward=3),
-    "hard_sigmoid": Activation(from_output=True, forward=2, backward=3),
-    "sigmoid": Activation(from_output=True, forward=8, backward=3),
-    "tanh": Activation(from_output=True, forward=10, backward=3),
-    "hard_swish": Activation(from_output=False, forward=2, backward=3),
-    "silu": Activation(from_output=False, forward=8, backward=9),
-    "gelu": Activation(from_output=False, forward=10, backward=11),
-    "gelu_tanh": Activation(from_output=False, forward=8, backward=10),
+    "hard_sigmoid": Activation(from_output=True, forward=3, backward=3),
+    "sigmoid": Activation(from_output=True, forward=13, backward=3),
+    "tanh": Activation(from_output=True, forward=16, backward=3),
+    "hard_swish": Activation(from_output=False, forward=3, backward=3),
+    "silu": Activation(from_output=False, forward=14, backward=16),
+    "gelu": Activation(from_output=False, forward=18, backward=19),
+    "gelu_tanh": Activation(from_output=False, forward=15, backward=20),
 }
-DROPOUT_TOUCHES: Final = 6
+DROPOUT_TOUCHES: Final = 9
 
 
 def activation(builder: Builder, node: Node, operator: Operator) -> Buffer:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import Final
 
 from edge_client.runtime.builder import Builder
 from edge_client.runtime.program import Buffer, Field, Ref, Store, Work
 from fedsparse.plan import GroupNorm, LayerNorm, Node
+
+SHORT_SPAN_TOUCHES: Final = 11  # where each position has parameters of its own
 
 
 def group_norm(builder: Builder, node: Node, operator: GroupNorm | LayerNorm) -> Buffer:
@@ -18,7 +21,7 @@ def group_norm(builder: Builder, node: Node, operator: GroupNorm | LayerNorm) ->
     count = builder.floats(node.name)
     output = builder.buffer(floats=count)
     builder.emit(
-        "group_norm", groups, Work(touches=5 * count), **fields, input=source, output=output
+        "group_norm", groups, Work(touches=6 * count), **fields, input=source, output=output
     )
     return output
 
@@ -37,14 +40,14 @@ def group_norm_backward(
     builder.emit(
         "group_norm_parameters",
         builder.sizes[weight],
-        Work(touches=4 * count),
+        Work(touches=(SHORT_SPAN_TOUCHES if fields["span"] == 1 else 3) * count),
         **fields,
         accumulate=int(builder.accumulate),
         scale_gradient=scale,
         shift_gradient=shift,
     )
     if builder.differentiable[node.inputs[0]]:
-        builder.emit("group_norm_backward", groups, Work(touches=6 * count), **fields)
+        builder.emit("group_norm_backward", groups, Work(touches=7 * count), **fields)
         builder.deliver(node.inputs[0], gradient)
     builder.update(weight, scale)
     builder.update(bias, shift)

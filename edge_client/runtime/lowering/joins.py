@@ -59,7 +59,7 @@ def mul_backward(builder: Builder, node: Node, operator: Mul, gradient: Buffer) 
             builder.emit(
                 "gate_gradient",
                 channels,
-                Work(touches=2 * count),
+                Work(touches=GATE_TOUCHES * count),
                 positions=positions,
                 input=first,
                 other=gradient,

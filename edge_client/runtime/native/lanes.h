@@ -98,10 +98,14 @@ INLINE void place(int64_t *at, int64_t t, int64_t batch, int64_t step, const int
     }
 }
 
+typedef float four __attribute__((vector_size(16), aligned(4), may_alias));
+
 INLINE float lane_sum(lanes value) {
-    float sum = 0;
-    for (int i = 0; i < LANES; i++) sum += value[i];
-    return sum;
+    float all[LANES];
+    STORE(all, value);
+    four sum = *(const four *)all;
+    for (int i = 4; i < LANES; i += 4) sum += *(const four *)(all + i);
+    return (sum[0] + sum[1]) + (sum[2] + sum[3]);
 }
 
 enum { BLOCK = 4096 }; /* floats that are summed in single precision before going to double */

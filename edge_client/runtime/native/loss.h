@@ -1,20 +1,33 @@
-/* Losses. The cross-entropy is small beside everything else: double precision, no vectors. */
+/* Losses: single precision for each output, double for the sums. */
 #include <math.h>
 
+/* The exponentials of one sample's logits less the highest are kept in `gradient` meanwhile. */
 KERNEL(cross_entropy, cross_entropy_arguments) {
     (void)from, (void)to; /* one unit: the sum is over samples */
+    const float share = (float)(1.0 / *a->total);
     double loss = 0;
-    for (int64_t b = 0; b < batch; b++) {
-        const float *logits = a->logits + b;
-        double highest = logits[0], total = 0;
-        for (int64_t c = 1; c < a->classes; c++)
-            if (logits[c * batch] > highest) highest = logits[c * batch];
-        for (int64_t c = 0; c < a->classes; c++) total += exp(logits[c * batch] - highest);
-        for (int64_t c = 0; c < a->classes; c++) {
-            double share = exp(logits[c * batch] - highest) / total;
-            a->gradient[c * batch + b] = (float)((share - (c == a->targets[b])) / *a->total);
+    for (int64_t b = 0; b < batch; b += LANES) {
+        const int64_t count = batch - b;
+        lanes highest = LOAD(a->logits + b), total = {0};
+        for (int64_t c = 1; c < a->classes; c++) {
+            const lanes x = LOAD(a->logits + c * batch + b);
+            highest = choose((bits)(x > highest), x, highest);
         }
-        loss += log(total) + highest - logits[a->targets[b] * batch];
+        for (int64_t c = 0; c < a->classes; c++) {
+            const lanes e = exponential(LOAD(a->logits + c * batch + b) - highest);
+            give(a->gradient + c * batch + b, e, count);
+            total += e;
+        }
+        const lanes factor = share / total;
+        for (int64_t c = 0; c < a->classes; c++) {
+            float *gradient = a->gradient + c * batch + b;
+            give(gradient, LOAD(gradient) * factor, count);
+        }
+        for (int64_t i = 0; i < LANES && i < count; i++) {
+            const int64_t at = a->targets[b + i] * batch + b + i;
+            a->gradient[at] -= share;
+            loss += log(total[i]) + highest[i] - a->logits[at];
+        }
     }
     *a->loss += loss / *a->total;
 }
@@ -28,13 +41,6 @@ INLINE lanes targets_of(const elementwise_loss_arguments *a, int64_t output, int
     return targets;
 }
 
-/* Sum of the first `count` lanes. */
-INLINE double part_sum(lanes value, int64_t count) {
-    double sum = 0;
-    for (int64_t i = 0; i < LANES && i < count; i++) sum += value[i];
-    return sum;
-}
-
 KERNEL(mse, elementwise_loss_arguments) {
     (void)from, (void)to;
     const double share = 1.0 / (*a->total * (double)a->outputs);
@@ -43,9 +49,9 @@ KERNEL(mse, elementwise_loss_arguments) {
     for (int64_t c = 0; c < a->outputs; c++)
         for (int64_t b = 0; b < batch; b += LANES) {
             const int64_t i = c * batch + b, count = batch - b;
-            const lanes error = take(a->logits + i, count) - targets_of(a, c, b, count);
+            const lanes error = LOAD(a->logits + i) - targets_of(a, c, b, count);
             give(a->gradient + i, error * factor, count);
-            loss += part_sum(error * error, count);
+            loss += lane_sum(part(error * error, count));
         }
     *a->loss += loss * share;
 }
@@ -58,11 +64,11 @@ KERNEL(bce, elementwise_loss_arguments) {
     for (int64_t c = 0; c < a->outputs; c++)
         for (int64_t b = 0; b < batch; b += LANES) {
             const int64_t i = c * batch + b, count = batch - b;
-            const lanes y = take(a->logits + i, count), target = targets_of(a, c, b, count);
+            const lanes y = LOAD(a->logits + i), target = targets_of(a, c, b, count);
             const lanes rest = logarithm_beyond_one(exponential(-magnitude(y)));
             const lanes positive = choose((bits)(y < 0.0f), (lanes){0}, y);
             give(a->gradient + i, (logistic(y) - target) * (float)share, count);
-            loss += part_sum(positive - y * target + rest, count);
+            loss += lane_sum(part(positive - y * target + rest, count));
         }
     *a->loss += loss * share;
 }

@@ -1,20 +1,26 @@
-/* Vectors at the end of a run: `count` floats are there, the other lanes hold zeros. */
-
-INLINE lanes take(const float *from, int64_t count) {
-    if (count >= LANES) return LOAD(from);
-    float all[LANES] = {0};
-    for (int64_t i = 0; i < count; i++) all[i] = from[i];
-    return LOAD(all);
-}
+/* Vectors at the end of a run: `count` floats are there, and what the other lanes hold is of no
+ * use. They are read all the same: after the last buffer there is room for that (execution.py). */
 
 INLINE void give(float *to, lanes value, int64_t count) {
     if (count >= LANES) {
         STORE(to, value);
         return;
     }
-    float all[LANES];
+    float all[LANES], *from = all;
     STORE(all, value);
-    for (int64_t i = 0; i < count; i++) to[i] = all[i];
+    for (int size = LANES / 2; size > 0; size /= 2)
+        if (count & size) {
+            memcpy(to, from, sizeof(float) * (size_t)size);
+            to += size, from += size;
+        }
+}
+
+/* The first `count` lanes; the others become zeros. */
+INLINE lanes part(lanes value, int64_t count) {
+    if (count >= LANES) return value;
+    float all[LANES] = {0};
+    give(all, value, count);
+    return LOAD(all);
 }
 
 /* Lane by lane `yes` where `condition` holds (all bits set), else `no`. */
