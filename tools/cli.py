@@ -52,7 +52,7 @@ app.command()(demo)
 app.command()(report)
 app.add_typer(model_app, name="model", help="Models from torch or ONNX to plans.")
 app.add_typer(data_app, name="data", help="Data sets: split among devices, fetch, describe.")
-app.add_typer(bench_app, name="bench", help="Measure: accuracy against dense training.")
+app.add_typer(bench_app, name="bench", help="Measure: accuracy, time, memory, predictions.")
 
 
 def _print_version(asked: bool) -> None:

@@ -22,13 +22,13 @@ def results_table(rows: Mapping[str, Mapping[str, Mapping[str, Any]]], title: st
         title=title,
         caption="sparse: ms of a step, median; x: how many times as fast as torch, as torch times "
         "mask, as graph; auto: ms of what calibration chose; MB: highest resident memory of the "
-        "process (predicted)",
+        "process (predicted); FMA: of the machine's multiply-adds",
         box=SIMPLE,
         padding=(0, 1, 0, 0),
         pad_edge=False,
     )
-    table.add_column("model")
-    for name in ("density", "sparse", "x torch", "x mask", "x graph", "auto", "MB", "of FMA"):
+    table.add_column("model", no_wrap=True, min_width=9)
+    for name in ("density", "sparse", "x torch", "x mask", "x graph", "auto", "MB", "FMA %"):
         table.add_column(name, justify="right", no_wrap=True)
     for model, by_density in rows.items():
         for density, row in by_density.items():
@@ -38,8 +38,8 @@ def results_table(rows: Mapping[str, Mapping[str, Mapping[str, Any]]], title: st
                 f"{row['step_ms']:.2f}",
                 *(_times(row[f"speedup{rest}"]) for rest in ("", "_vs_masked", "_vs_graph")),
                 f"{row['auto_ms']:.2f}",
-                f"{row['peak_rss_mb']:.1f} ({row['predicted_peak_mb']:.1f})",
-                f"{100 * row['fraction_of_fma_peak']:.0f} %",
+                f"{row['peak_rss_mb']:.1f} ({row['predicted_peak_mb']:.0f})",
+                f"{100 * row['fraction_of_fma_peak']:.0f}",
             )
         table.add_section()
     return table

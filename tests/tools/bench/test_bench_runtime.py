@@ -46,6 +46,10 @@ def test_the_document_has_a_row_for_each_model_and_density(tmp_path: Path) -> No
         assert row["auto_vs_best_dense"] == pytest.approx(row["auto_ms"] / row["dense_ms"])
         assert row["auto_setup"]["micro_batch"] == 32
         assert row["predicted_step_ms"] > 0
+    explained = (Path(__file__).parents[3] / "docs" / "runtime.md").read_text()
+    names = [name for name in document["digits"]["0.1"] if not name.endswith("_peak_rss_mb")]
+    unexplained = [name for name in names if f"`{name}`" not in explained]
+    assert unexplained == ["kept", "parameters"]  # which say what they are
     low, high = (row["multiply_adds"] for row in document["digits"].values())
     assert low < high
 
