@@ -31,15 +31,17 @@ class Report:
 
 @dataclass(slots=True)
 class Score:
-    """Correct predictions of so many; unlike an `Evaluation`, a sum of any number of them."""
+    """Right answers of so many, and their loss; a sum of any number of `Evaluation`s."""
 
     correct: int = 0
     count: int = 0
+    loss_sum: float = 0.0
 
     def add(self, evaluation: Evaluation) -> None:
         """Pool in what one holder found."""
         self.correct += evaluation.correct
         self.count += evaluation.count
+        self.loss_sum += evaluation.loss_sum
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

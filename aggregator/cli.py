@@ -93,8 +93,8 @@ def _finish(job: JobConfig, plan: Plan, aggregator: Aggregator, events: EventLog
         write_durably(target, model.SerializeToString())
         paths.append(str(target))
         log.info("exported=%s", target)
-    accuracy = {f"{level:g}": round(value, 5) for level, value in aggregator.accuracy.items()}
-    events.write("job_done", accuracy=accuracy, onnx=paths, evaluated_on=aggregator.evaluated_on)
+    scores = aggregator.scores.fields()
+    events.write("job_done", **scores, onnx=paths, evaluated_on=aggregator.evaluated_on)
 
 
 def _load_plan(path: Path) -> Plan:

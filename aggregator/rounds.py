@@ -15,7 +15,7 @@ from aggregator.events import EventLog
 from aggregator.job import JobConfig
 from aggregator.model import GlobalModel
 from aggregator.report import Measured, RoundReport, measured, ready_fields, update_fields, waiting
-from aggregator.scoring import Scoring, Unscored
+from aggregator.scoring import Scores, Scoring, Unscored
 from aggregator.spool import Spool
 from aggregator.tasks import Addressee, make_task, plan_task
 from aggregator.traffic import Traffic
@@ -57,7 +57,7 @@ class Aggregator:
         clock: seconds that never go back.
 
     Attributes:
-        accuracy: the latest accuracy by level.
+        scores: the latest ones.
 
     Raises:
         ConfigError: the output folder holds another job, or a file of the job is invalid.
@@ -89,7 +89,7 @@ class Aggregator:
             self._unscored = Unscored(round_id=before, state=self.model.state, reported={})
         self._opened_s = self._tell_s = 0.0
         self._reopen_s = math.inf
-        self.accuracy: dict[float, float] = {}
+        self.scores = Scores()
 
     @property
     def done(self) -> bool:
@@ -289,10 +289,9 @@ class Aggregator:
         unscored, self._unscored = self._unscored, None
         if unscored is None:
             return
-        scores = self._scoring.accuracy(unscored.state, unscored.reported)
-        self.accuracy = scores or self.accuracy
-        accuracy = {f"{level:g}": round(value, 5) for level, value in scores.items()}
-        self._events.write("round_scored", round=unscored.round_id, accuracy=accuracy)
+        scores = self._scoring.scores(unscored.state, unscored.reported)
+        self.scores = scores if scores.loss or scores.accuracy else self.scores
+        self._events.write("round_scored", round=unscored.round_id, **scores.fields())
 
     def _read_from_spool(self, device: str) -> tuple[Update, Contribution]:
         round_id = self._course.round.round_id

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from aggregator.accumulate import Score
 from aggregator.evaluate import Evaluator, load_test_set
@@ -26,8 +28,29 @@ class Unscored:
     reported: Mapping[float, Score]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scores:
+    """How good the model is, by level; empty where nobody scored.
+
+    Attributes:
+        accuracy: the share of right answers (fedsparse/score.py); empty where the plan's loss knows
+            no right and wrong.
+        loss: the mean loss, on samples that are not trained on.
+    """
+
+    accuracy: Mapping[float, float] = field(default_factory=dict)
+    loss: Mapping[float, float] = field(default_factory=dict)
+
+    def fields(self) -> dict[str, Any]:
+        """Their entries in the diary."""
+        return {
+            "accuracy": {f"{level:g}": round(one, 5) for level, one in self.accuracy.items()},
+            "test_loss": {f"{level:g}": round(one, 5) for level, one in self.loss.items()},
+        }
+
+
 class Scoring:
-    """Accuracy by level.
+    """Accuracy and loss by level.
 
     Where the gateway has a test set, every level is scored there after each round. Where it has
     none, devices score what they receive: a round's figures are then those of the model that the
@@ -35,6 +58,7 @@ class Scoring:
     """
 
     def __init__(self, job: JobConfig, plan: Plan) -> None:
+        self._has_accuracy = plan.loss.has_accuracy
         self._evaluator: Evaluator | None = None
         if job.test_data is not None:
             self._evaluator = Evaluator(plan, *load_test_set(job.test_data, plan))
@@ -44,16 +68,18 @@ class Scoring:
         """Whether devices have to score the model."""
         return self._evaluator is None
 
-    def accuracy(self, state: ServerState, reported: Mapping[float, Score]) -> dict[float, float]:
-        """Accuracy in [0, 1] by level; empty where nobody scored."""
-        scores = reported
+    def scores(self, state: ServerState, reported: Mapping[float, Score]) -> Scores:
+        """Of the model in `state`, or as devices reported them of what they received."""
+        found = reported
         if self._evaluator is not None:
-            scores = {level: self._score(state, mask) for level, mask in state.masks.items()}
-        return {
-            level: score.correct / score.count
-            for level, score in sorted(scores.items(), reverse=True)
-            if score.count
-        }
+            found = {level: self._score(state, mask) for level, mask in state.masks.items()}
+        counted = {level: one for level, one in sorted(found.items(), reverse=True) if one.count}
+        accuracy = {level: one.correct / one.count for level, one in counted.items()}
+        loss = {level: one.loss_sum / one.count for level, one in counted.items()}
+        return Scores(
+            accuracy=accuracy if self._has_accuracy else {},
+            loss={level: value for level, value in loss.items() if math.isfinite(value)},
+        )
 
     def _score(self, state: ServerState, mask: BoolArray) -> Score:
         """Of nothing where the model computes no numbers: no update may end the job."""

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from fedsparse.durable import write_durably
 from fedsparse.errors import ConfigError, FedSparseError
-from fedsparse.plan import Plan, Shape
+from fedsparse.plan import Loss, Plan, Shape
 from fedsparse.plan.finding import read_plan
 
 app = typer.Typer(no_args_is_help=True, help="Import a model, or show one.")
@@ -38,6 +38,9 @@ def import_command(
         PatternsOption, typer.Option(help="prune the layers of this name (or pattern)")
     ] = None,
     name: Annotated[str, typer.Option(help="of the plan; default: the model's")] = "",
+    loss: Annotated[
+        Loss, typer.Option(help="cross_entropy: classes; mse: numbers; bce: several yes or no")
+    ] = Loss.CROSS_ENTROPY,
 ) -> None:
     """Turn a torch module or an ONNX file into a plan.
 
@@ -52,6 +55,7 @@ def import_command(
             source,
             input_shape=_parse_shape(input_shape),
             name=name,
+            loss=loss,
             prune=prune or (),
             dense=dense or (),
         )
@@ -77,7 +81,7 @@ def plan_table(plan: Plan) -> Table:
     """One row a node, and the totals."""
     table = Table(
         title=f"{plan.name} {_shape(plan.input_shape)}",
-        caption=f"digest {plan.digest[:12]}",
+        caption=f"loss {plan.loss.value}, digest {plan.digest[:12]}",
         show_footer=True,
     )
     total = plan.num_prunable + plan.num_dense

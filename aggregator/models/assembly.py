@@ -19,10 +19,12 @@ from fedsparse.plan import (
     Dropout,
     Flatten,
     Linear,
+    Loss,
     Mul,
     Operator,
     Plan,
     Shape,
+    Sigmoid,
 )
 from fedsparse.plan.builder import PlanBuilder
 from fedsparse.types import Float32Array
@@ -43,13 +45,14 @@ class Imported:
         plan: its operators.
         values: its parameters by tensor name, each in its dense shape.
         notes: what the operator should know, one sentence each.
-        softmax: `softmax` or `log_softmax` where the model ended in one; the plan ends before it.
+        ending: `softmax`, `log_softmax` or `sigmoid` where the model ended in one that belongs to
+            the loss; the plan ends before it.
     """
 
     plan: Plan
     values: dict[str, Float32Array]
     notes: tuple[str, ...] = ()
-    softmax: str = ""
+    ending: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +80,8 @@ class Assembly:
     values: dict[str, Float32Array] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    softmax: str = ""
+    loss: Loss = Loss.CROSS_ENTROPY
+    ending: str = ""
     _owners: dict[str, str] = field(default_factory=dict)
 
     def input(self) -> Value:
@@ -215,6 +219,14 @@ class Assembly:
             f"it changes samples of shape {value.shape} to {shape}; only flattening can be"
         )
 
+    def drop_softmax(self, kind: str, source: Value) -> Value:
+        """A last softmax goes into the loss; raises `PlanError` where the loss has none."""
+        if self.loss is not Loss.CROSS_ENTROPY:
+            raise PlanError(f"a softmax over classes does not go with the loss '{self.loss.value}'")
+        self.ending = kind
+        self.notes.append(f"the last {kind} is dropped: the loss is taken on logits")
+        return source
+
     def finish(self, source: str, output: Value) -> Imported:
         """The model that ends in `output`.
 
@@ -224,11 +236,20 @@ class Assembly:
         if self.problems:
             raise PlanError(_report(source, self.problems))
         try:
-            plan = self.builder.build(output.node)
+            plan = self.builder.build(self._last(output), loss=self.loss)
         except PlanError as error:
             raise PlanError(f"{source}: {error}") from error
         values = {tensor.name: self.values[tensor.name] for tensor in plan.tensors}
-        return Imported(plan=plan, values=values, notes=tuple(self.notes), softmax=self.softmax)
+        return Imported(plan=plan, values=values, notes=tuple(self.notes), ending=self.ending)
+
+    def _last(self, output: Value) -> str:
+        """The node that yields what the loss is taken on: binary cross-entropy has the sigmoid."""
+        last = self.builder.node(output.node)
+        if self.loss is not Loss.BCE or last is None or not isinstance(last.operator, Sigmoid):
+            return output.node
+        self.ending = "sigmoid"
+        self.notes.append("the last sigmoid is dropped: the loss is taken on logits")
+        return last.inputs[0]
 
 
 def _without_ones(shape: Shape) -> Shape:

@@ -17,19 +17,26 @@ from aggregator.models.onnx_rules import RULES
 from aggregator.models.session import open_session, run
 from aggregator.models.verify import check_same_logits
 from fedsparse.errors import EngineError, PlanError
-from fedsparse.plan import Shape
+from fedsparse.plan import Loss, Shape
 from fedsparse.plan.builder import PlanBuilder
 
 SHAPED: Final = ("Reshape", "Expand", "Resize")  # the first input alone carries samples
 
 
-def from_onnx(path: Path, *, name: str = "", input_shape: Shape | None = None) -> Imported:
-    """Import an ONNX classifier; its initialisers are the initial values.
+def from_onnx(
+    path: Path,
+    *,
+    name: str = "",
+    input_shape: Shape | None = None,
+    loss: Loss = Loss.CROSS_ENTROPY,
+) -> Imported:
+    """Import an ONNX model; its initialisers are the initial values.
 
     Args:
         path: the file; its input is `(batch, channels, *spatial)` or `(batch, features)`.
         name: of the plan; default: the file's name.
         input_shape: of one sample, where the file leaves it open.
+        loss: what it is to be trained for.
 
     Raises:
         ConfigError: the file is missing or not ONNX.
@@ -37,7 +44,7 @@ def from_onnx(path: Path, *, name: str = "", input_shape: Shape | None = None) -
     """
     graph = load_graph(path, input_shape)
     builder = PlanBuilder(name or path.stem, graph.input_shape)
-    imported = _read(graph, Assembly(builder=builder), str(path))
+    imported = _read(graph, Assembly(builder=builder, loss=loss), str(path))
     try:
         check_same_logits(
             imported,

@@ -11,7 +11,7 @@ from aggregator.models.torch_formulas import torch_formulas
 from aggregator.models.torch_rules import RULES
 from aggregator.models.verify import check_same_logits
 from fedsparse.errors import PlanError
-from fedsparse.plan import Shape
+from fedsparse.plan import Loss, Shape
 from fedsparse.plan.builder import PlanBuilder
 from fedsparse.types import Float32Array
 
@@ -21,13 +21,20 @@ if TYPE_CHECKING:
 BATCH: Final = 3  # any size that shows where a model confuses the batch with another axis
 
 
-def from_torch(module: torch.nn.Module, input_shape: Shape, *, name: str = "") -> Imported:
+def from_torch(
+    module: torch.nn.Module,
+    input_shape: Shape,
+    *,
+    name: str = "",
+    loss: Loss = Loss.CROSS_ENTROPY,
+) -> Imported:
     """Import a module as it behaves in evaluation; the module itself is not changed.
 
     Args:
-        module: a classifier that yields `(batch, classes)`; its parameters are the initial values.
+        module: yields `(batch, outputs)`; its parameters are the initial values.
         input_shape: of one sample.
         name: of the plan; default: the module's class.
+        loss: what it is to be trained for.
 
     Raises:
         PlanError: the module cannot be traced, or holds what no plan can express; every problem is
@@ -36,7 +43,9 @@ def from_torch(module: torch.nn.Module, input_shape: Shape, *, name: str = "") -
     name = name or type(module).__name__
     module = copy.deepcopy(module).cpu().float().eval()
     program = _export(module, input_shape, name)
-    imported = _GraphReader(program, PlanBuilder(name, input_shape)).read(name)
+    imported = _GraphReader(
+        program, Assembly(builder=PlanBuilder(name, input_shape), loss=loss)
+    ).read(name)
     try:
         check_same_logits(imported, lambda samples: _run(module, samples))
     except PlanError as error:
@@ -78,9 +87,9 @@ def _first_line(error: Exception) -> str:
 class _GraphReader:
     """One pass over an exported program, node by node."""
 
-    def __init__(self, program: Any, builder: PlanBuilder) -> None:  # noqa: ANN401
+    def __init__(self, program: Any, assembly: Assembly) -> None:  # noqa: ANN401
         self.program = program
-        self.assembly = Assembly(builder=builder)
+        self.assembly = assembly
         self.values: dict[Any, Value] = {}
         signature = program.graph_signature
         self.names: dict[str, str] = {
@@ -143,5 +152,5 @@ class _GraphReader:
 
     def _output(self, source: str, outputs: Any) -> Value:  # noqa: ANN401
         if len(outputs) != 1 or outputs[0] not in self.values:
-            raise PlanError(f"{source} must yield one tensor, the logits; it yields {len(outputs)}")
+            raise PlanError(f"{source} must yield one tensor; it yields {len(outputs)}")
         return self.values[outputs[0]]

@@ -12,7 +12,7 @@ from aggregator.models.from_torch import from_torch
 from aggregator.models.pruning import choose_prunable
 from aggregator.models.torch_source import load_module
 from fedsparse.errors import ConfigError
-from fedsparse.plan import Shape
+from fedsparse.plan import Loss, Shape
 
 
 def import_model(
@@ -20,6 +20,7 @@ def import_model(
     *,
     input_shape: Shape | None = None,
     name: str = "",
+    loss: Loss = Loss.CROSS_ENTROPY,
     prune: Sequence[str] = (),
     dense: Sequence[str] = (),
 ) -> Imported:
@@ -29,6 +30,7 @@ def import_model(
         source: an `.onnx` file, or a Python file and what in it makes the module.
         input_shape: of one sample; needed for torch, and for ONNX files that leave it open.
         name: of the plan; default: the torch name, or the ONNX file's.
+        loss: what it is to be trained for.
         prune: patterns of names of layers to prune although the default would not.
         dense: patterns of names of layers to keep dense; stronger than `prune`.
 
@@ -37,13 +39,13 @@ def import_model(
         PlanError: the model cannot be planned.
     """
     if source.endswith(".onnx"):
-        imported = from_onnx(Path(source), name=name, input_shape=input_shape)
+        imported = from_onnx(Path(source), name=name, input_shape=input_shape, loss=loss)
     else:
-        imported = _from_python(source, input_shape, name)
+        imported = _from_python(source, input_shape, name, loss)
     return replace(imported, plan=choose_prunable(imported.plan, prune=prune, dense=dense))
 
 
-def _from_python(source: str, input_shape: Shape | None, name: str) -> Imported:
+def _from_python(source: str, input_shape: Shape | None, name: str, loss: Loss) -> Imported:
     file, separator, attribute = source.rpartition(":")
     if not separator or not file.endswith(".py") or not attribute:
         raise ConfigError(f"{source}: expected model.onnx, or my_model.py:Net")
@@ -51,4 +53,5 @@ def _from_python(source: str, input_shape: Shape | None, name: str) -> Imported:
         raise ConfigError(
             f"{source}: a torch model needs the shape of one sample, such as --input 3,32,32"
         )
-    return from_torch(load_module(Path(file), attribute), input_shape, name=name or attribute)
+    module = load_module(Path(file), attribute)
+    return from_torch(module, input_shape, name=name or attribute, loss=loss)

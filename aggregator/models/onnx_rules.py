@@ -63,9 +63,7 @@ def _softmax(assembly: Assembly, call: Call) -> Value:
     axis = call.attributes(axis=default)["axis"] % (len(source.shape) + 1)
     if axis != 1 or len(source.shape) != 1 or call.node.output[0] != call.graph.output:
         raise PlanError("only a softmax over the classes at the very end is supported")
-    assembly.softmax = "softmax" if call.operator == "Softmax" else "log_softmax"
-    assembly.notes.append(f"the last {call.operator} is dropped: the loss is taken on logits")
-    return source
+    return assembly.drop_softmax("softmax" if call.operator == "Softmax" else "log_softmax", source)
 
 
 Rule = Callable[[Assembly, Call], Value]

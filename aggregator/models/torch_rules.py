@@ -73,9 +73,7 @@ def _softmax(assembly: Assembly, call: Call) -> Value:
     axis = call.arguments()["dim"] % (len(source.shape) + 1)
     if axis != 1 or any(user.op != "output" for user in call.node.users):
         raise PlanError("only a softmax over the classes at the very end is supported")
-    assembly.softmax = call.operator
-    assembly.notes.append(f"the last {call.operator} is dropped: the loss is taken on logits")
-    return source
+    return assembly.drop_softmax(call.operator, source)
 
 
 Rule = Callable[[Assembly, Call], Value]

@@ -8,6 +8,7 @@ import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +17,8 @@ import numpy.typing as npt
 
 from edge_client.data.holdout import holdout_sizes
 from fedsparse.errors import DataError
+from fedsparse.plan import Plan
+from fedsparse.targets import read_targets
 from fedsparse.types import Float32Array, IntArray
 
 SAMPLE_TYPES: Final = ("float16", "float32", "float64", "uint8")
@@ -26,18 +29,32 @@ UNREADABLE: Final = (
 )  # fmt: skip
 
 
-def load_samples(
-    path: Path, input_shape: tuple[int, ...], classes: int
-) -> tuple[Float32Array, npt.NDArray[np.int64]]:
-    """Read `x` `(samples, *input_shape)` and `y` `(samples,)` from an `.npz` file.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Samples:
+    """A device's data: all of it, and which of it is trained on and which is held out.
+
+    Attributes:
+        x: `(samples, *input_shape)`.
+        y: their targets, as the plan's loss wants them.
+        trained, held_out: indices.
+    """
+
+    x: Float32Array
+    y: IntArray | Float32Array
+    trained: IntArray
+    held_out: IntArray
+
+
+def load_samples(path: Path, plan: Plan) -> tuple[Float32Array, IntArray | Float32Array]:
+    """Read `x` `(samples, *input_shape)` and the targets `y` from an `.npz` file.
 
     Args:
         path: the file; float16, float32, float64 and uint8 samples become float32, unscaled.
-        input_shape: of one sample, as the plan has it.
-        classes: of the plan; labels are 0 to `classes - 1`.
+        plan: whose input and loss they are for (fedsparse/targets.py).
 
     Returns:
-        `x` float32 `(samples, *input_shape)`, C-contiguous, and `y` int64 `(samples,)`.
+        `x` float32 `(samples, *input_shape)`, C-contiguous; `y` int64 `(samples,)` for
+        cross-entropy, else float32 `(samples, outputs)`.
 
     Raises:
         DataError: names the file and what is wrong with it.
@@ -45,8 +62,8 @@ def load_samples(
     try:
         arrays = _read(path)
         x, y = arrays["x"], arrays["y"]
-        _check_shapes(x, y, input_shape)
-        return _as_float32(x), _as_labels(y, classes)
+        _check_shape(x, plan.input_shape)
+        return _as_float32(x), read_targets(y, len(x), plan)
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
 
@@ -68,18 +85,18 @@ def split_holdout(num_samples: int, share: float, seed: int) -> tuple[IntArray, 
 
 def batches(
     x: Float32Array,
-    y: IntArray,
+    y: IntArray | Float32Array,
     indices: IntArray,
     *,
     batch_size: int,
     rng: random.Random,
     least: int = 1,
-) -> Iterator[tuple[Float32Array, IntArray]]:
+) -> Iterator[tuple[Float32Array, IntArray | Float32Array]]:
     """One epoch over the samples at `indices`: each once, in a new order, the short batch last.
 
     Args:
         x: all samples.
-        y: their labels.
+        y: their targets.
         indices: which of them; not changed.
         batch_size: samples of every batch but the last.
         rng: draws the order.
@@ -114,14 +131,12 @@ def _read(path: Path) -> dict[str, npt.NDArray[Any]]:
         raise DataError(f"not a readable .npz archive of plain arrays: {error}") from error
 
 
-def _check_shapes(x: npt.NDArray[Any], y: npt.NDArray[Any], input_shape: tuple[int, ...]) -> None:
+def _check_shape(x: npt.NDArray[Any], input_shape: tuple[int, ...]) -> None:
     if x.ndim == 0 or x.shape[1:] != input_shape:
         raise DataError(
             f"x has the shape {x.shape}, the model needs (samples, "
             f"{', '.join(map(str, input_shape))})"
         )
-    if y.shape != (len(x),):
-        raise DataError(f"{len(x)} samples in x but y has the shape {y.shape}, not ({len(x)},)")
     if len(x) == 0:
         raise DataError("no samples: x is empty")
 
@@ -139,16 +154,3 @@ def _as_float32(x: npt.NDArray[Any]) -> Float32Array:
             f"the first in sample {first}"
         )
     return samples
-
-
-def _as_labels(y: npt.NDArray[Any], classes: int) -> npt.NDArray[np.int64]:
-    if y.dtype.kind not in "iu":
-        raise DataError(f"y is {y.dtype.name}; labels must be integers")
-    outside = (y < 0) | (y >= classes)
-    if outside.any():
-        first = int(np.argmax(outside))
-        raise DataError(
-            f"label {y[first]} of sample {first} is out of range: the model has {classes} "
-            f"classes, 0 to {classes - 1} ({int(outside.sum())} such labels)"
-        )
-    return y.astype(np.int64)

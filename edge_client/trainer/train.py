@@ -6,15 +6,15 @@ import random
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 
-from edge_client.data.samples import batches, load_samples, split_holdout
+from edge_client.data.samples import Samples, batches, load_samples, split_holdout
 from edge_client.memory import peak_rss_bytes
 from edge_client.runtime.engine import Engine
 from edge_client.runtime.setup import EngineSetup
 from edge_client.runtime.sparse import SparseEngine
+from edge_client.trainer.evaluation import evaluate
 from edge_client.trainer.masks import MaskMissingError, receive_mask, save_mask
 from edge_client.trainer.request import EXIT_MASK_MISSING, EXIT_OK, TrainRequest
 from fedsparse.durable import write_durably
@@ -30,21 +30,9 @@ from fedsparse.sparsity.packing import (
     encode_values,
     mask_digest,
 )
-from fedsparse.types import BoolArray, Float32Array, IntArray
+from fedsparse.types import BoolArray
 from fedsparse.wire.headers import decode_message, encode_message, split_parts
-from fedsparse.wire.messages import Evaluation, Part, Stage, Task, Update
-
-EVALUATION_BATCH: Final = 64
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Samples:
-    """A device's data: all of it, and which of it is trained on and which is held out."""
-
-    x: Float32Array
-    y: IntArray
-    trained: IntArray
-    held_out: IntArray
+from fedsparse.wire.messages import Part, Stage, Task, Update
 
 
 @dataclass(slots=True)
@@ -98,7 +86,7 @@ def run_task(request: TrainRequest) -> int:
         weight_decay=task.weight_decay,
     )
     del weights, parts, body
-    evaluation = _evaluate(engine, samples) if task.evaluate else None
+    evaluation = evaluate(engine, plan.loss, samples) if task.evaluate else None
     progress = Progress()
     trained_mask = mask
     if task.stage is not Stage.EVALUATE:
@@ -125,27 +113,10 @@ def run_task(request: TrainRequest) -> int:
 
 
 def _load(request: TrainRequest, plan: Plan) -> Samples:
-    x, y = load_samples(Path(request.data), plan.input_shape, plan.classes)
+    x, y = load_samples(Path(request.data), plan)
     # The split must be the same in every round: what is held out is never trained on.
     trained, held_out = split_holdout(len(y), request.holdout, seed=0)
     return Samples(x=x, y=y, trained=trained, held_out=held_out)
-
-
-def _evaluate(engine: Engine, samples: Samples) -> Evaluation | None:
-    """Score the model as it was received; None where nothing is held out."""
-    count = len(samples.held_out)
-    if count == 0:
-        return None
-    correct, loss_sum = 0, 0.0
-    for start in range(0, count, EVALUATION_BATCH):
-        rows = samples.held_out[start : start + EVALUATION_BATCH]
-        labels = samples.y[rows]
-        logits = engine.logits(samples.x[rows])
-        shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
-        log_sum = np.log(np.exp(shifted).sum(axis=1))
-        loss_sum += float((log_sum - shifted[np.arange(len(labels)), labels]).sum())
-        correct += int((logits.argmax(axis=1) == labels).sum())
-    return Evaluation(correct=correct, count=count, loss_sum=loss_sum)
 
 
 def _train(

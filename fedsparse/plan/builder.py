@@ -140,6 +140,10 @@ class PlanBuilder:
         nodes = tuple(node for node in self._nodes if node.name in needed)
         return Plan(name=self.name, input_shape=self.shapes[INPUT], nodes=nodes, loss=loss)
 
+    def node(self, name: str) -> Node | None:
+        """The node of this name; None for the input, and where there is none."""
+        return next((node for node in self._nodes if node.name == name), None)
+
     def _spatial_axes(self, source: str) -> int:
         return len(self.shapes.get(source, ())) - 1
 

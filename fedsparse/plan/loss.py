@@ -20,6 +20,11 @@ class Loss(str, Enum):
     BCE = "bce"
 
     @property
+    def has_accuracy(self) -> bool:
+        """Whether an answer is right or wrong; a mean squared error is a score by itself."""
+        return self is not Loss.MSE
+
+    @property
     def least_outputs(self) -> int:
         """Outputs that the last node must have."""
         return 2 if self is Loss.CROSS_ENTROPY else 1

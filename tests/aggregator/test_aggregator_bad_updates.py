@@ -325,7 +325,7 @@ def test_scores_beyond_all_measure_do_not_stop_the_aggregator(tmp_path: Path) ->
         device.change = dict.fromkeys(range(6), boast)
     aggregator = world.run()
     assert aggregator.done
-    assert set(aggregator.accuracy.values()) == {1.0}
+    assert set(aggregator.scores.accuracy.values()) == {1.0}
 
 
 def test_a_model_without_finite_logits_does_not_stop_the_aggregator(

@@ -115,7 +115,7 @@ def test_accuracy_on_devices_pools_their_hold_outs_by_level(tmp_path: Path) -> N
         update, _ = device.make_update(*task_of(device, 4))
         assert update.evaluation is not None
         expected[update.level].append(update.evaluation.correct)
-    assert aggregator.accuracy == {
+    assert aggregator.scores.accuracy == {
         level: sum(correct) / (50 * len(correct)) for level, correct in expected.items()
     }
 
@@ -132,7 +132,7 @@ def test_accuracy_on_the_gateway_is_that_of_every_level_through_its_mask(tmp_pat
     state = aggregator.model.state
     for level, mask in state.masks.items():
         correct = (logits(world, state.weights, mask, x).argmax(axis=1) == y).sum()
-        assert aggregator.accuracy[level] == pytest.approx(correct / 200, abs=0.006)
+        assert aggregator.scores.accuracy[level] == pytest.approx(correct / 200, abs=0.006)
 
 
 def logits(world: World, weights: Weights, mask: np.ndarray, x: np.ndarray) -> np.ndarray:
@@ -364,7 +364,7 @@ def test_devices_without_a_hold_out_do_not_keep_a_job_from_ending(tmp_path: Path
         )
     aggregator = world.run()
     assert aggregator.done
-    assert aggregator.accuracy == {}
+    assert aggregator.scores.accuracy == {}
 
 
 def test_sampling_leaves_the_rest_of_the_fleet_idle(tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,9 @@ from hypothesis import strategies as st
 from aggregator.evaluate import BATCH, Evaluator, load_test_set
 from aggregator.models.weights import tensors_by_name
 from fedsparse.errors import DataError, EngineError
-from fedsparse.plan import Plan
+from fedsparse.plan import Loss, Plan
 from fedsparse.plan.builder import PlanBuilder
+from fedsparse.score import score
 from fedsparse.types import Float32Array, Weights
 
 
@@ -121,11 +123,17 @@ BROKEN = {
     "objects": ({"x": np.full((4, 2, 5), None), "y": GOOD_Y}, "not a readable .npz.*Object arrays"),
     "empty": ({"x": GOOD_X[:0], "y": GOOD_Y[:0]}, "there are no samples"),
     "not finite": ({"x": NAN_X, "y": GOOD_Y}, "2 of 4 samples.*the first is sample 2"),
-    "float labels": ({"x": GOOD_X, "y": GOOD_Y.astype(float)}, "y is float64.*integer label"),
-    "one hot": ({"x": GOOD_X, "y": np.eye(4, 3, dtype=int)}, r"y is int64 of shape \(4, 3\)"),
-    "too few labels": ({"x": GOOD_X, "y": GOOD_Y[1:]}, "each of the 4 samples"),
-    "label too large": ({"x": GOOD_X, "y": GOOD_Y + 1}, "labels go from 1 to 3.*3 classes, 0 to 2"),
-    "negative label": ({"x": GOOD_X, "y": GOOD_Y.astype(int) - 1}, "labels go from -1 to 1"),
+    "float labels": (
+        {"x": GOOD_X, "y": GOOD_Y.astype(float)},
+        "integers .*--loss mse",
+    ),
+    "one hot": ({"x": GOOD_X, "y": np.eye(4, 3, dtype=int)}, r"y has the shape \(4, 3\)"),
+    "too few labels": (
+        {"x": GOOD_X, "y": GOOD_Y[1:]},
+        r"4 samples.* shape \(3,\)",
+    ),
+    "label too large": ({"x": GOOD_X, "y": GOOD_Y + 1}, "label 3 of sample 2 .*3 classes, 0 to 2"),
+    "negative label": ({"x": GOOD_X, "y": GOOD_Y.astype(int) - 1}, "label -1 of sample 0"),
 }
 
 
@@ -156,5 +164,21 @@ def test_a_file_that_is_missing_or_no_archive_is_refused(tmp_path: Path) -> None
 
 
 def test_an_evaluator_checks_what_it_is_given() -> None:
-    with pytest.raises(DataError, match="test set: labels go from 0 to 9"):
+    with pytest.raises(DataError, match="test set: label 9 of sample 1"):
         Evaluator(PLAN, np.zeros((1, 2, 5), np.float32).repeat(2, 0), np.array([0, 9]))
+
+
+@pytest.mark.parametrize("loss", [Loss.MSE, Loss.BCE])
+def test_a_test_set_of_numbers_is_scored_by_its_own_loss(loss: Loss, tmp_path: Path) -> None:
+    plan = replace(PLAN, loss=loss)
+    rng = np.random.default_rng(3)
+    x, y = rng.standard_normal((300, 2, 5)), rng.integers(0, 2, (300, 3))
+    np.savez(tmp_path / "t.npz", x=x, y=y)
+    result = Evaluator(plan, *load_test_set(tmp_path / "t.npz", plan)).evaluate(random_weights(4))
+    outputs = torch_logits(random_weights(4), x.astype(np.float32))
+    expected = score(loss, [(outputs.numpy(), y.astype(np.float32))])
+    assert (result.correct, result.count) == (expected.correct, expected.count)
+    assert result.loss_sum == pytest.approx(expected.loss_sum, rel=1e-4)
+    np.savez(tmp_path / "t.npz", x=x, y=y[:, :2])
+    with pytest.raises(DataError, match=r"t\.npz: 300 samples in x but y has the shape"):
+        load_test_set(tmp_path / "t.npz", plan)

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from aggregator.models.to_onnx import to_onnx
 from aggregator.models.weights import load_weights
-from fedsparse.plan import Plan
+from fedsparse.plan import Loss, Plan
 from fedsparse.plan.zoo import digits_plan
 from fedsparse.types import Weights
 from tools.model_cli import app
@@ -87,6 +87,22 @@ def test_show_prints_a_plan(tmp_path: Path) -> None:
     rows = [cells(line) for line in output.splitlines()]
     assert ["conv2", "conv", "64", "x", "8", "x", "8", "18,496", "18,432"] in rows
     assert digits_plan().digest[:12] in output
+
+
+def test_the_loss_is_chosen_on_the_command_line(tmp_path: Path) -> None:
+    path, plan_file = tmp_path / "regression.py", tmp_path / "plan.json"
+    path.write_text(MODEL.format(mish=False).replace("nn.Softmax(1)", "nn.Tanh()"))
+    code, output, _ = run(
+        "import", f"{path}:Net", "--input", "6,20", "-o", plan_file, "--loss", "mse"
+    )
+    assert code == 0
+    assert Plan.from_json(plan_file.read_text()).loss is Loss.MSE
+    assert "loss mse, digest" in output
+    code, _, errors = run(
+        "import", model(tmp_path), "--input", "6,20", "-o", plan_file, "--loss", "mse"
+    )
+    assert code == 2
+    assert "does not go with the loss 'mse'" in errors
 
 
 def test_an_error_is_one_line_that_names_the_culprit(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The report's charts, as plain SVG: accuracy per round, bytes per round, bytes per level.
+"""The report's charts, as plain SVG: scores per round, bytes per round, bytes per level.
 
 Colours are classes (`c0`, `c1`, ... for the density levels), set by `style.py` for light and dark.
 """
@@ -58,22 +58,28 @@ class Stack:
         return sum(size for _, size in self.segments)
 
 
-def accuracy_chart(series: Sequence[Series], *, width: float, height: float) -> str:
-    """Lines from 0 to 100 %, each with its label and last value at its end."""
+def score_chart(
+    series: Sequence[Series], *, width: float, height: float, is_loss: bool = False
+) -> str:
+    """Lines from 0 to 100 % (a loss: to its largest), each with its label and its last value."""
     rounds = [point[0] for one in series for point in one.points] or [0, 1]
+    highest = max((point[1] for one in series for point in one.points), default=0.0)
+    ticks = _ticks(highest or 1.0) if is_loss else [0, 0.25, 0.5, 0.75, 1.0]
     frame = Frame(
-        left=44, top=14, right=width - 122, bottom=height - 40,
-        x_min=min(rounds), x_max=max(rounds), y_max=1.0,
+        left=44, top=14, right=width - 122, bottom=height - 40, x_min=min(rounds),
+        x_max=max(rounds), y_max=max(highest, ticks[-1]) if is_loss else 1.0,
     )  # fmt: skip
-    parts = [_grid(frame, [0, 0.25, 0.5, 0.75, 1.0], lambda tick: f"{100 * tick:.0f} %")]
-    parts.append(_round_axis(frame))
+    tick_text = _number if is_loss else (lambda tick: f"{100 * tick:.0f} %")
+    end_text = _number if is_loss else (lambda last: f"{100 * last:.1f} %")
+    parts = [_grid(frame, ticks, tick_text), _round_axis(frame)]
     drawn = [one for one in series if one.points]
     for one in reversed(drawn):
         parts.append(_line(frame, one))
     ends = _spread([frame.y(one.points[-1][1]) for one in drawn], distance=37.0)
     for one, y in zip(drawn, ends, strict=True):
-        parts.append(_end_label(frame, one, y))
-    return _svg(parts, width, height, "Accuracy of the global model after each round")
+        parts.append(_end_label(frame, one, y, end_text(one.points[-1][1])))
+    name = "Loss" if is_loss else "Accuracy"
+    return _svg(parts, width, height, f"{name} of the global model after each round")
 
 
 def traffic_chart(
@@ -183,14 +189,14 @@ def _line(frame: Frame, series: Series) -> str:
     )
 
 
-def _end_label(frame: Frame, series: Series, y: float) -> str:
+def _end_label(frame: Frame, series: Series, y: float, text: str) -> str:
     x, last = frame.right + GAP, series.points[-1][1]
     return (
         f'<path class="lead s{series.colour}" d="M{frame.right + 8:.1f} '
         f'{frame.y(last):.1f}L{x - 3:.1f} {y:.1f}"/>'
         f'<rect class="c{series.colour}" x="{x:.1f}" y="{y - 11:.1f}" width="4" height="29" '
         'rx="2"/>'
-        + _text(x + 11, y + 1, f"{100 * last:.1f} %", "strong")
+        + _text(x + 11, y + 1, text, "strong")
         + _text(x + 11, y + 16, series.label, "mute")
     )
 
@@ -230,6 +236,10 @@ def _ticks(top: float) -> list[float]:
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= rough)
     return [step * index for index in range(int(top / step) + 1)]
+
+
+def _number(value: float) -> str:
+    return f"{value:.3g}"
 
 
 def _text(x: float, y: float, text: str, kind: str, anchor: str = "start") -> str:

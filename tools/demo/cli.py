@@ -120,16 +120,19 @@ def _view(live: bool) -> View:
 
 def _print_summary(outcome: Outcome) -> None:
     summary = outcome.summary
-    lines = ["", *_accuracy_lines(summary), *_cost_lines(summary), ""]
+    lines = ["", *_score_lines(summary), *_cost_lines(summary), ""]
     lines += [f"  report   {outcome.report_file}", f"  figures  {outcome.summary_file}"]
     lines += [f"  model    {path}" for path in summary["onnx"]]
     typer.echo("\n".join(lines))
 
 
-def _accuracy_lines(summary: dict[str, Any]) -> list[str]:
+def _score_lines(summary: dict[str, Any]) -> list[str]:
+    from tools.demo.state import score_texts
+
+    name = "accuracy " if summary["accuracy"] else ""
     return [
-        f"  density {level:<5} accuracy {100 * value:5.1f} %{_level_bytes(summary, float(level))}"
-        for level, value in summary["accuracy"].items()
+        f"  density {level:<5} {name}{text:>7}{_level_bytes(summary, float(level))}"
+        for level, text in score_texts(summary["accuracy"], summary["test_loss"]).items()
     ]
 
 

@@ -13,10 +13,10 @@ from fedsparse.errors import DataError
 from tools.demo.charts import (
     Series,
     Stack,
-    accuracy_chart,
     kilobytes,
     legend,
     level_chart,
+    score_chart,
     traffic_chart,
 )
 from tools.demo.events import EventTail
@@ -83,9 +83,9 @@ def report_html(run: Run) -> str:
 <p class="lede">{escape(_lede(run))}</p>
 {tiles(summary)}
 <div class="cards">
-<section class="card"><h2>Accuracy per round</h2>
+<section class="card"><h2>{_score_name(run)} per round</h2>
 <p class="sub">{escape(_where_evaluated(summary))}</p>
-{accuracy_chart(_accuracy_series(run), width=560, height=362)}</section>
+{_score_chart(run, width=560, height=362)}</section>
 <section class="card"><h2>Bytes per round</h2>
 <p class="sub">All devices, up and down, everything that went over MQTT.</p>
 {_traffic(run, width=560, height=330)}
@@ -107,16 +107,16 @@ Boards are emulated: their speeds are estimates unless a profile says measured.<
 def picture_svg(run: Run) -> str:
     """Accuracy and bytes per round side by side, for a README; follows light and dark."""
     width, height = 1120, 400
-    accuracy = accuracy_chart(_accuracy_series(run), width=540, height=310)
+    scores = _score_chart(run, width=540, height=310)
     traffic = _traffic(run, width=520, height=310)
     return (
         f'<svg xmlns="{SVG_NAMESPACE}" viewBox="0 0 {width} {height}" width="{width}" '
         f'height="{height}"><style>{PALETTE}{CHART}.h{{font:600 16px sans-serif;fill:var(--ink)}}'
         f".back{{fill:var(--card);stroke:var(--rule)}}</style>"
         f'<rect class="back" x=".5" y=".5" width="{width - 1}" height="{height - 1}" rx="12"/>'
-        f'<text class="h chart" x="28" y="40">Accuracy per round, by density</text>'
+        f'<text class="h chart" x="28" y="40">{_score_name(run)} per round, by density</text>'
         f'<text class="h chart" x="588" y="40">Bytes per round, all devices, up and down</text>'
-        f"{_placed(accuracy, 20, 64, 540, 310)}{_placed(traffic, 580, 64, 520, 310)}</svg>\n"
+        f"{_placed(scores, 20, 64, 540, 310)}{_placed(traffic, 580, 64, 520, 310)}</svg>\n"
     )
 
 
@@ -126,16 +126,22 @@ def _placed(svg: str, x: int, y: int, width: int, height: int) -> str:
     return svg.replace("<svg", place, 1)
 
 
-def _accuracy_series(run: Run) -> list[Series]:
+def _score_name(run: Run) -> str:
+    return "Accuracy" if run.summary["accuracy"] else "Test loss"
+
+
+def _score_chart(run: Run, *, width: float, height: float) -> str:
+    """Accuracy by level; where no answer is right or wrong, the loss."""
+    is_loss = not run.summary["accuracy"]
     series = []
     for colour, level in enumerate(run.levels):
-        points = tuple(
-            (one.round_id, one.accuracy[level])
+        scores = [
+            (one.round_id, one.test_loss if is_loss else one.accuracy)
             for one in run.state.training_rounds
-            if level in one.accuracy
-        )
+        ]
+        points = tuple((number, found[level]) for number, found in scores if level in found)
         series.append(Series(label=f"density {level}", colour=colour, points=points))
-    return series
+    return score_chart(series, width=width, height=height, is_loss=is_loss)
 
 
 def _traffic(run: Run, *, width: float, height: float) -> str:
@@ -176,7 +182,7 @@ def _legend(run: Run) -> dict[str, str]:
 
 
 def _headline(run: Run) -> str:
-    count, levels = len(run.summary["devices"]), len(run.summary["accuracy"])
+    count, levels = len(run.summary["devices"]), len(run.summary["test_loss"])
     if levels == 1:
         return f"{count} devices, one model"
     return f"{count} devices of unequal means, one model, {levels} densities"

@@ -58,7 +58,13 @@ class Traffic:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoundRecord:
-    """One closed round; accuracy by level (`"0.2"`); traffic, and the level trained, by device."""
+    """One closed round; scores by level (`"0.2"`); traffic, and the level trained, by device.
+
+    Attributes:
+        loss: of training.
+        accuracy: empty where the model's loss knows no right and wrong.
+        test_loss: on samples not trained on.
+    """
 
     round_id: int
     stage: str
@@ -70,6 +76,7 @@ class RoundRecord:
     mask_changed: bool
     loss: float | None
     accuracy: dict[str, float]
+    test_loss: dict[str, float]
     traffic: dict[str, Traffic]
     levels: dict[str, str]
 
@@ -131,6 +138,7 @@ class RunState:
         self.rejected = 0
         self.done = False
         self.final_accuracy: dict[str, float] = {}
+        self.final_test_loss: dict[str, float] = {}
         self._unscored: RoundRecord | None = None
         self.evaluated_on = ""
         self.onnx: list[str] = []
@@ -157,6 +165,13 @@ class RunState:
         if self.final_accuracy:
             return self.final_accuracy
         return next((one.accuracy for one in reversed(self.rounds) if one.accuracy), {})
+
+    @property
+    def test_loss(self) -> dict[str, float]:
+        """The final loss by level on samples not trained on, or the latest one."""
+        if self.final_test_loss:
+            return self.final_test_loss
+        return next((one.test_loss for one in reversed(self.rounds) if one.test_loss), {})
 
     @property
     def training_rounds(self) -> list[RoundRecord]:
@@ -245,6 +260,7 @@ class RunState:
             mask_changed=event["mask_changed"],
             loss=event.get("loss"),
             accuracy={},
+            test_loss={},
             traffic=traffic,
             levels=dict(self._round_levels),
         )
@@ -253,12 +269,14 @@ class RunState:
         """The score of the round that was closed last; the next one is under way already."""
         closed = self._unscored
         if closed is not None and closed.round_id == event["round"]:
-            self.rounds.append(replace(closed, accuracy=_by_level(event["accuracy"])))
+            accuracy, loss = _by_level(event["accuracy"]), _by_level(event["test_loss"])
+            self.rounds.append(replace(closed, accuracy=accuracy, test_loss=loss))
             self._unscored = None
 
     def _job_done(self, event: Event) -> None:
         self.done = True
         self.final_accuracy = _by_level(event["accuracy"])
+        self.final_test_loss = _by_level(event["test_loss"])
         self.onnx, self.evaluated_on = list(event["onnx"]), event["evaluated_on"]
         for device in self.devices.values():
             if device.activity is Activity.TRAINING:
@@ -270,8 +288,15 @@ def level_key(level: float) -> str:
     return f"{level:g}"
 
 
-def _by_level(accuracy: Mapping[str, float] | None) -> dict[str, float]:
-    return {level_key(float(level)): value for level, value in (accuracy or {}).items()}
+def score_texts(accuracy: Mapping[str, float], loss: Mapping[str, float]) -> dict[str, str]:
+    """By level `83.1 %`, or where no answer is right or wrong `loss 0.0123`."""
+    if accuracy:
+        return {level: f"{100 * value:.1f} %" for level, value in accuracy.items()}
+    return {level: f"loss {value:.4g}" for level, value in loss.items()}
+
+
+def _by_level(scores: Mapping[str, float]) -> dict[str, float]:
+    return {level_key(float(level)): value for level, value in scores.items()}
 
 
 def _traffic(figures: Mapping[str, int]) -> Traffic:

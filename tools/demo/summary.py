@@ -46,6 +46,7 @@ def summarise(state: RunState, facts: RunFacts) -> dict[str, Any]:
         "method": state.method,
         "seed": state.seed,
         "accuracy": state.accuracy,
+        "test_loss": state.test_loss,
         "evaluated_on": state.evaluated_on,
         "rounds": len(training),
         "device_rounds": sum(one.updates for one in state.rounds),

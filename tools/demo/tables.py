@@ -7,16 +7,17 @@ from html import escape
 from typing import Any
 
 from tools.demo.charts import kilobytes
-from tools.demo.state import level_key
+from tools.demo.state import level_key, score_texts
 
 
 def tiles(summary: dict[str, Any]) -> str:
     """The headline figures."""
     devices = summary["devices"]
-    accuracy = list(summary["accuracy"].items())
+    scores = list(score_texts(summary["accuracy"], summary["test_loss"]).items())
+    name = "accuracy, " if summary["accuracy"] else ""
     cells = [
-        (f"Density {level}", f"{100 * value:.1f} %", f"accuracy, {_kept(summary, level)}")
-        for level, value in accuracy[:1] + accuracy[1:][-1:]  # the largest and the smallest
+        (f"Density {level}", text, f"{name}{_kept(summary, level)}")
+        for level, text in scores[:1] + scores[1:][-1:]  # the largest and the smallest
     ]
     peak = max((one["peak_rss_mb"] for one in devices), default=0.0)
     idle = max((one["idle_rss_mb"] for one in devices), default=0.0)

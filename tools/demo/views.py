@@ -14,7 +14,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from tools.demo.state import Activity, DeviceState, RoundRecord, RunState
+from tools.demo.state import Activity, DeviceState, RoundRecord, RunState, score_texts
 
 STYLES: Final = {
     Activity.STARTING: "dim",
@@ -152,13 +152,15 @@ def round_line(one: RoundRecord, state: RunState) -> str:
     if one.loss is not None:
         parts.append(f"loss {one.loss:.3f}")
     if one.accuracy:
-        parts.append(f"accuracy {accuracy_text(one.accuracy)}")
+        parts.append(f"accuracy {_by_density(one.accuracy)}")
+    elif one.test_loss:
+        parts.append(f"test loss {_by_density(one.test_loss)}")
     return ", ".join(parts)
 
 
-def accuracy_text(accuracy: dict[str, float]) -> str:
+def _by_density(scores: dict[str, float]) -> str:
     """`0.831 at density 0.2, ...`."""
-    return ", ".join(f"{value:.3f} at density {level}" for level, value in accuracy.items())
+    return ", ".join(f"{value:.3f} at density {level}" for level, value in scores.items())
 
 
 def render(state: RunState, width: int) -> RenderableType:
@@ -191,9 +193,9 @@ def _headline(state: RunState) -> Text:
     text.append(f"round {done} of {state.total_rounds}" if state.total_rounds else "starting")
     text.append(f" ({state.stage})" if state.stage else "", style="dim")
     text.append(f"   {state.time_s:.0f} s", style="dim")
-    for level, value in state.accuracy.items():
+    for level, score in score_texts(state.accuracy, state.test_loss).items():
         text.append(f"   density {level}: ", style="dim")
-        text.append(f"{100 * value:.1f} %", style=f"bold {level_style(level, state)}")
+        text.append(score, style=f"bold {level_style(level, state)}")
     return text
 
 

@@ -16,7 +16,7 @@ from aggregator.models.pruning import choose_prunable
 from aggregator.models.to_onnx import to_onnx
 from aggregator.models.weights import from_tensors
 from fedsparse.errors import ConfigError, PlanError
-from fedsparse.plan import BatchNorm, Conv, Dropout, GroupNorm, Linear, MaxPool
+from fedsparse.plan import BatchNorm, Conv, Dropout, GroupNorm, Linear, Loss, MaxPool
 from fedsparse.plan.zoo import PLANS
 
 
@@ -226,8 +226,12 @@ def test_open_axes_are_filled_from_the_given_shape_or_refused(tmp_path: Path) ->
         from_onnx(path, input_shape=(2, 1))
 
 
-@pytest.mark.parametrize(("operator", "opset"), [("Softmax", 17), ("LogSoftmax", 11)])
-def test_a_last_softmax_is_dropped_and_noted(operator: str, opset: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("operator", "opset", "called"), [("Softmax", 17, "softmax"), ("LogSoftmax", 11, "log_softmax")]
+)
+def test_a_last_softmax_is_dropped_and_noted(
+    operator: str, opset: int, called: str, tmp_path: Path
+) -> None:
     path = model_file(
         tmp_path / "m.onnx",
         f"m (float[N, 5] x) => (float[N, 3] y) {{ a = Gemm(x, w) y = {operator}(a) }}",
@@ -235,7 +239,21 @@ def test_a_last_softmax_is_dropped_and_noted(operator: str, opset: int, tmp_path
     )  # fmt: skip
     imported = from_onnx(path)
     assert imported.plan.classes == 3
-    assert f"{operator} is dropped" in imported.notes[0]
+    assert imported.notes == (f"the last {called} is dropped: the loss is taken on logits",)
+
+
+def test_a_file_for_several_yes_or_no_loses_its_last_sigmoid(tmp_path: Path) -> None:
+    text = "m (float[N, 5] x) => (float[N, 1] y) { a = Gemm(x, w) y = Sigmoid(a) }"
+    path = model_file(tmp_path / "m.onnx", text, w=numbers(5, 1))
+    with pytest.raises(PlanError, match=r'two or more logits.*for the loss "bce"'):
+        from_onnx(path)
+    imported = from_onnx(path, loss=Loss.BCE)
+    assert [node.operator.kind for node in imported.plan.nodes] == ["linear"]
+    assert imported.plan.loss is Loss.BCE
+    assert imported.notes == ("the last sigmoid is dropped: the loss is taken on logits",)
+    kept = from_onnx(path, loss=Loss.MSE)
+    assert [node.operator.kind for node in kept.plan.nodes] == ["linear", "sigmoid"]
+    assert kept.notes == ()
 
 
 VECTOR = "m (float[N, 6] x) => (float[N, 3] y) {{ {} }}"

@@ -10,7 +10,7 @@ from torch_zoo import MODULES, PRUNE, Model, logits_of, predict, zoo_model
 from aggregator.models.from_torch import from_torch
 from aggregator.models.pruning import choose_prunable
 from fedsparse.errors import PlanError
-from fedsparse.plan import AvgPool, BatchNorm, Conv
+from fedsparse.plan import AvgPool, BatchNorm, Conv, Loss
 from fedsparse.plan.zoo import PLANS
 
 Forward = Callable[[nn.Module, torch.Tensor], torch.Tensor]
@@ -113,6 +113,29 @@ def test_a_last_softmax_is_dropped_with_a_note(softmax: nn.Module) -> None:
     assert imported.plan.name == "Sequential"
     assert [node.name for node in imported.plan.nodes] == ["0"]
     assert "softmax is dropped" in imported.notes[0]
+
+
+@pytest.mark.parametrize("loss", [Loss.MSE, Loss.BCE])
+def test_a_softmax_belongs_to_classes(loss: Loss) -> None:
+    module = nn.Sequential(nn.Linear(5, 3), nn.Softmax(1))
+    with pytest.raises(PlanError, match=f"'1'.*does not go with the loss '{loss.value}'"):
+        from_torch(module, (5,), loss=loss)
+
+
+@pytest.mark.parametrize(
+    ("loss", "kinds"),
+    [
+        (Loss.BCE, ["linear", "relu", "linear"]),
+        (Loss.MSE, ["linear", "relu", "linear", "sigmoid"]),
+        (Loss.CROSS_ENTROPY, ["linear", "relu", "linear", "sigmoid"]),
+    ],
+)
+def test_a_last_sigmoid_belongs_to_binary_cross_entropy_alone(loss: Loss, kinds: list[str]) -> None:
+    module = nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 2), nn.Sigmoid())
+    imported = from_torch(module, (5,), loss=loss)
+    assert [node.operator.kind for node in imported.plan.nodes] == kinds
+    assert imported.plan.loss is loss
+    assert (imported.ending == "sigmoid") == (loss is Loss.BCE)
 
 
 def test_a_layer_used_twice_without_weights_gets_two_nodes() -> None:

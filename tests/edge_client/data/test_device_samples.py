@@ -15,9 +15,21 @@ from hypothesis import strategies as st
 from edge_client.data.holdout import holdout_sizes
 from edge_client.data.samples import batches, load_samples, split_holdout
 from fedsparse.errors import DataError
+from fedsparse.plan import Loss, Plan
+from fedsparse.plan.builder import PlanBuilder
 
 SHAPE = (2, 3)
 CLASSES = 4
+
+
+def plan(outputs: int = CLASSES, loss: Loss = Loss.CROSS_ENTROPY) -> Plan:
+    model = PlanBuilder("mine", SHAPE)
+    model.flatten()
+    model.linear("last", outputs)
+    return model.build(loss=loss)
+
+
+PLAN = plan()
 
 
 def good() -> dict[str, npt.NDArray[Any]]:
@@ -38,7 +50,7 @@ def test_samples_of_every_type_become_float32_and_int64(
 ) -> None:
     x = np.abs(good()["x"] * 10).astype(kind)
     path = save(tmp_path, x=x, y=good()["y"].astype(label))
-    samples, labels = load_samples(path, SHAPE, CLASSES)
+    samples, labels = load_samples(path, PLAN)
     assert (samples.dtype, labels.dtype) == (np.float32, np.int64)
     assert samples.flags.c_contiguous
     np.testing.assert_array_equal(samples, x.astype(np.float32))
@@ -47,7 +59,7 @@ def test_samples_of_every_type_become_float32_and_int64(
 
 def test_a_transposed_array_is_laid_out_anew(tmp_path: Path) -> None:
     x = np.asfortranarray(good()["x"])
-    samples, _ = load_samples(save(tmp_path, x=x, y=good()["y"]), SHAPE, CLASSES)
+    samples, _ = load_samples(save(tmp_path, x=x, y=good()["y"]), PLAN)
     assert samples.flags.c_contiguous
     np.testing.assert_allclose(samples, x, rtol=1e-6)
 
@@ -86,7 +98,44 @@ def test_bad_samples_are_named_with_their_file(
 ) -> None:
     path = save(tmp_path, **(good() | change))
     with pytest.raises(DataError, match=complaint) as caught:
-        load_samples(path, SHAPE, CLASSES)
+        load_samples(path, PLAN)
+    assert str(caught.value).startswith(str(path))
+
+
+@pytest.mark.parametrize("kind", ["float16", "float64", "int32", "uint8"])
+def test_targets_of_numbers_become_float32(tmp_path: Path, kind: str) -> None:
+    y = (10 * np.random.default_rng(1).random((10, 3))).astype(kind)
+    _, targets = load_samples(save(tmp_path, x=good()["x"], y=y), plan(3, Loss.MSE))
+    assert targets.dtype == np.float32
+    np.testing.assert_array_equal(targets, y.astype(np.float32))
+
+
+def test_targets_of_one_output_may_lack_its_axis(tmp_path: Path) -> None:
+    path = save(tmp_path, x=good()["x"], y=np.arange(10) % 2 == 1)
+    _, targets = load_samples(path, plan(1, Loss.BCE))
+    np.testing.assert_array_equal(targets, np.array([[0], [1]] * 5, np.float32))
+
+
+@pytest.mark.parametrize(
+    ("loss", "y", "complaint"),
+    [
+        (Loss.MSE, np.zeros(10), r"y has the shape \(10,\), not \(10, 3\): the loss 'mse' wants"),
+        (Loss.MSE, np.zeros((9, 3)), r"10 samples in x but y has the shape \(9, 3\)"),
+        (Loss.BCE, np.zeros((10, 3, 1)), r"y has the shape \(10, 3, 1\), not \(10, 3\)"),
+        (Loss.MSE, np.full((10, 3), "a"), "the loss 'mse' wants numbers"),
+        (Loss.MSE, np.full((10, 3), 1j), "y is complex128; the loss 'mse' wants numbers"),
+        (Loss.MSE, np.full((10, 3), 1e300), "target 1e.300 of sample 0, output 0 is not a finite"),
+        (Loss.MSE, np.eye(10, 3) * np.nan + 1, r"sample 0, output 0 .*\(30 such targets\)"),
+        (Loss.BCE, np.eye(10, 3) / 2, r"target 0.5 of sample 0, output 0 is not 0 or 1.*\(3 such"),
+        (Loss.BCE, np.arange(30).reshape(10, 3), "target 2 of sample 0, output 2"),
+    ],
+)
+def test_targets_that_do_not_fit_the_loss_are_named(
+    tmp_path: Path, loss: Loss, y: npt.NDArray[Any], complaint: str
+) -> None:
+    path = save(tmp_path, x=good()["x"], y=y)
+    with pytest.raises(DataError, match=complaint) as caught:
+        load_samples(path, plan(3, loss))
     assert str(caught.value).startswith(str(path))
 
 
@@ -94,24 +143,24 @@ def test_bad_samples_are_named_with_their_file(
 def test_a_missing_array_is_named_beside_what_was_found(tmp_path: Path, missing: str) -> None:
     arrays = {("other" if key == missing else key): value for key, value in good().items()}
     with pytest.raises(DataError, match=f"no array '{missing}'.*other"):
-        load_samples(save(tmp_path, **arrays), SHAPE, CLASSES)
+        load_samples(save(tmp_path, **arrays), PLAN)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"nowhere\.npz: no such file"):
-        load_samples(tmp_path / "nowhere.npz", SHAPE, CLASSES)
+        load_samples(tmp_path / "nowhere.npz", PLAN)
 
 
 def test_a_folder_is_no_file_of_samples(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot be read"):
-        load_samples(tmp_path, SHAPE, CLASSES)
+        load_samples(tmp_path, PLAN)
 
 
 def test_a_single_array_is_not_an_archive(tmp_path: Path) -> None:
     path = tmp_path / "x.npy"
     np.save(path, good()["x"])
     with pytest.raises(DataError, match=r"one array, not an \.npz archive"):
-        load_samples(path, SHAPE, CLASSES)
+        load_samples(path, PLAN)
 
 
 def test_every_truncation_of_a_file_is_a_data_error(tmp_path: Path) -> None:
@@ -120,7 +169,7 @@ def test_every_truncation_of_a_file_is_a_data_error(tmp_path: Path) -> None:
     for size in range(0, len(whole), 37):
         path.write_bytes(whole[:size])
         with pytest.raises(DataError, match=r"cut\.npz"):
-            load_samples(path, SHAPE, CLASSES)
+            load_samples(path, PLAN)
 
 
 def test_a_damaged_member_is_a_data_error(tmp_path: Path) -> None:
@@ -129,7 +178,7 @@ def test_a_damaged_member_is_a_data_error(tmp_path: Path) -> None:
         archive.writestr("x.npy", b"\x93NUMPY\x01\x00\x10\x00{'descr': 1, }  ")
         archive.writestr("y.npy", b"")
     with pytest.raises(DataError, match=r"damaged\.npz"):
-        load_samples(path, SHAPE, CLASSES)
+        load_samples(path, PLAN)
 
 
 @given(count=st.integers(1, 500), share=st.floats(0, 0.999), seed=st.integers(0, 2**32))
@@ -190,6 +239,6 @@ def test_one_changed_byte_is_read_or_refused_as_data(
     path = folder / "changed.npz"
     path.write_bytes(content)
     with contextlib.suppress(DataError):
-        samples, labels = load_samples(path, SHAPE, CLASSES)
+        samples, labels = load_samples(path, PLAN)
         assert np.isfinite(samples).all()
         assert labels.max() < CLASSES

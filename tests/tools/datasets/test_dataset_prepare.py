@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from edge_client.data.samples import load_samples
 from fedsparse.errors import DataError
+from fedsparse.plan.builder import PlanBuilder
 from tools.datasets.dataset import Request
 from tools.datasets.dirichlet import dirichlet_shards
 from tools.datasets.prepare import Prepared, prepare
@@ -19,7 +20,10 @@ SHIPPED = {"watch": 8, "digits": 5}
 
 
 def load(prepared: Prepared, path: Path) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
-    return load_samples(path, prepared.input_shape, prepared.classes)
+    model = PlanBuilder("any", prepared.input_shape)
+    model.flatten()
+    model.linear("last", prepared.classes)
+    return load_samples(path, model.build())
 
 
 @pytest.mark.parametrize(("name", "devices"), SHIPPED.items())

@@ -8,11 +8,11 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from demo_recording import recorded_events, state_of, write_run
+from demo_recording import recorded_events, state_of, without_accuracy, write_run
 from rich.console import Console
 
 from fedsparse.errors import DataError
-from tools.demo.charts import Series, accuracy_chart, traffic_chart
+from tools.demo.charts import Series, score_chart, traffic_chart
 from tools.demo.report import write_picture, write_report
 from tools.demo.views import PlainView, render
 
@@ -85,7 +85,7 @@ def test_a_level_has_one_line_with_a_point_a_round(tmp_path: Path) -> None:
 
 
 def test_higher_accuracy_is_drawn_higher() -> None:
-    chart = accuracy_chart(
+    chart = score_chart(
         [Series(label="x", colour=0, points=((1, 0.2), (2, 0.9)))], width=500, height=300
     )
     match = re.search(r'class="line s0" d="M[\d.]+ ([\d.]+)L[\d.]+ ([\d.]+)"', chart)
@@ -93,8 +93,31 @@ def test_higher_accuracy_is_drawn_higher() -> None:
     assert float(match[1]) > float(match[2])
 
 
+def test_a_model_without_right_and_wrong_is_shown_by_its_loss(tmp_path: Path) -> None:
+    html, parser = parse(write_run(tmp_path, accuracy=False))
+    text = " ".join(parser.text)
+    assert "Test loss per round" in text
+    assert "loss 0.15" in text
+    assert "85.0 %" not in text
+    assert "ccuracy" not in html
+    state = state_of(without_accuracy(recorded_events()))
+    console = Console(width=160)
+    with console.capture() as capture:
+        console.print(render(state, 160))
+    assert "density 0.2: loss 0.15" in capture.get()
+
+
+def test_a_higher_loss_is_drawn_higher_and_the_axis_ends_above_it() -> None:
+    series = [Series(label="a", colour=0, points=((1, 7.0), (2, 3.5)))]
+    chart = score_chart(series, width=400, height=200, is_loss=True)
+    heights = [float(y) for y in re.findall(r'halo" cx="[\d.]+" cy="([\d.]+)"', chart)]
+    assert 14 < heights[0] < 160
+    assert "3.5" in chart
+    assert "%" not in chart
+
+
 def test_charts_without_a_round_are_still_drawn() -> None:
-    ET.fromstring(accuracy_chart([], width=400, height=200))  # noqa: S314
+    ET.fromstring(score_chart([], width=400, height=200))  # noqa: S314
     ET.fromstring(traffic_chart([], 1000, width=400, height=200, times=""))  # noqa: S314
 
 
@@ -138,3 +161,12 @@ def test_plain_progress_is_one_line_a_round(capsys: pytest.CaptureFixture[str]) 
     assert len([line for line in lines if line.startswith("round")]) == 4
     assert "small (board-small): density 0.05: small <fits> & is quick" in lines
     assert "accuracy 0.400 at density 0.2" in lines[-2]
+
+
+def test_plain_progress_tells_the_loss_where_there_is_no_accuracy(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    PlainView().update(state_of(without_accuracy(recorded_events())))
+    lines = capsys.readouterr().err.splitlines()
+    assert "test loss 0.600 at density 0.2" in lines[-2]
+    assert not any("accuracy" in line for line in lines)

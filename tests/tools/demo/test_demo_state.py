@@ -59,8 +59,12 @@ def test_unknown_events_are_ignored() -> None:
 
 
 def test_levels_are_spelled_alike_whatever_the_aggregator_writes() -> None:
-    done = {"event": "job_done", "accuracy": {"1.0": 0.9}, "evaluated_on": "gateway", "onnx": []}
+    done = {
+        "event": "job_done", "accuracy": {"1.0": 0.9}, "test_loss": {"1.0": 0.2},
+        "evaluated_on": "gateway", "onnx": [],
+    }  # fmt: skip
     assert state_of([done]).accuracy == {"1": 0.9}
+    assert state_of([done]).test_loss == {"1": 0.2}
 
 
 def test_the_summary_has_the_promised_keys() -> None:
