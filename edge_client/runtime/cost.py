@@ -14,7 +14,7 @@ from edge_client.runtime.setup import EngineSetup
 from fedsparse.plan import Plan
 
 # Python objects, argument blocks and the pages of the library's code that run.
-FIXED_BYTES: Final = 200_000
+FIXED_BYTES: Final = 350_000
 INSTRUCTION_BYTES: Final = 600
 
 

@@ -159,7 +159,7 @@ def forecast(
         ForecastRequest(
             models=_listed(models),
             densities=_densities(densities),
-            batches=_batches(batches),
+            batches=_numbers(batches, "--batches"),
             rounds=2 if quick else rounds,
             block_s=0.05 if quick else 0.15,
             output=output,
@@ -169,11 +169,49 @@ def forecast(
     raise typer.Exit(int(strict and not holds))
 
 
-def _batches(text: str) -> tuple[int, ...]:
+@app.command()
+def threads(
+    models: Annotated[
+        str, typer.Option(help="Models of the zoo or paths of plan.json, by commas.")
+    ] = "mnist,har,resnet,dscnn,mobilenet",
+    densities: Annotated[str, typer.Option(help="Kept fractions, by commas.")] = "0.05,0.2,1.0",
+    counts: Annotated[
+        str, typer.Option("--threads", help="How many, by commas, beside one.")
+    ] = "2",
+    batch: Annotated[int, typer.Option(min=2, help="Samples of a step.")] = 32,
+    rounds: Annotated[int, typer.Option(min=1, help="Blocks of steps of each case.")] = 15,
+    quick: Annotated[bool, typer.Option("--quick", help="2 short rounds: to try it.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with 1 if a case is more than 5 % slower.")
+    ] = False,
+    output: Annotated[Path, typer.Option(help="Where the results go.")] = Path(
+        "out/bench/threads.json"
+    ),
+    as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
+) -> None:
+    """What threads are worth, and that they never cost: one against several, side by side."""
+    from tools.bench.threads_run import ThreadsRequest, run_threads
+
+    holds = run_threads(
+        ThreadsRequest(
+            models=_listed(models),
+            densities=_densities(densities),
+            threads=_numbers(counts, "--threads"),
+            batch_size=batch,
+            rounds=2 if quick else rounds,
+            block_s=0.05 if quick else 0.15,
+            output=output,
+            as_json=as_json,
+        )
+    )
+    raise typer.Exit(int(strict and not holds))
+
+
+def _numbers(text: str, option: str) -> tuple[int, ...]:
     parts = _listed(text)
     if not parts or not all(part.isdecimal() and int(part) for part in parts):
         raise typer.BadParameter(
-            f"'{text}': expected whole numbers from 1 such as 1,8,32", param_hint="--batches"
+            f"'{text}': expected whole numbers from 1 such as 1,8,32", param_hint=option
         )
     return tuple(int(part) for part in parts)
 
