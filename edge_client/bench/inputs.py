@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from edge_client.bench.case import Case, read_case
-from fedsparse.plan import Plan
+from edge_client.runtime.targets import random_targets
+from fedsparse.plan import Loss, Plan
 from fedsparse.sparsity.initial import initial_weights
 from fedsparse.sparsity.masks import random_mask
 from fedsparse.types import BoolArray, Float32Array, IntArray, Weights
@@ -26,13 +27,14 @@ class Inputs:
         mask: `(num_prunable,)`.
         weights: kept values `(nnz,)`, dense tensors `(num_dense,)`.
         samples: `(batches, batch, *input_shape)`.
-        targets: `(batches, batch)` classes.
+        targets: `(batches, batch)` classes, or `(batches, batch, outputs)` numbers, as the plan's
+            loss wants them.
     """
 
     mask: BoolArray
     weights: Weights
     samples: Float32Array
-    targets: IntArray
+    targets: IntArray | Float32Array
 
 
 def write_inputs(folder: Path) -> None:
@@ -47,7 +49,9 @@ def write_inputs(folder: Path) -> None:
     weights.prunable[mask].tofile(folder / "prunable.bin")
     weights.dense.tofile(folder / "dense.bin")
     samples.tofile(folder / "samples.bin")
-    rng.integers(0, plan.classes, shape).astype(np.int64).tofile(folder / "targets.bin")
+    targets = random_targets(plan, case.batches * case.batch_size, rng)
+    classes = plan.loss is Loss.CROSS_ENTROPY
+    targets.astype(np.int64 if classes else np.float32).tofile(folder / "targets.bin")
 
 
 def read_inputs(folder: Path, plan: Plan, case: Case) -> Inputs:
@@ -61,8 +65,14 @@ def read_inputs(folder: Path, plan: Plan, case: Case) -> Inputs:
             dense=np.fromfile(folder / "dense.bin", np.float32),
         ),
         samples=np.fromfile(folder / "samples.bin", np.float32).reshape(*shape, *plan.input_shape),
-        targets=np.fromfile(folder / "targets.bin", np.int64).reshape(shape),
+        targets=_read_targets(folder, plan, shape),
     )
+
+
+def _read_targets(folder: Path, plan: Plan, shape: tuple[int, int]) -> IntArray | Float32Array:
+    if plan.loss is Loss.CROSS_ENTROPY:  # classes as torch wants them: every engine gets the same
+        return np.fromfile(folder / "targets.bin", np.int64).reshape(shape)
+    return np.fromfile(folder / "targets.bin", np.float32).reshape(*shape, plan.classes)
 
 
 if __name__ == "__main__":

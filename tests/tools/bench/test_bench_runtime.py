@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from edge_client.bench.case import Case, kept_at, write_case
 from edge_client.bench.inputs import write_inputs
 from edge_client.bench.worker import Device
 from fedsparse.errors import ConfigError
+from fedsparse.plan import Loss
 from fedsparse.plan.zoo import digits_plan
 from tools.bench import runtime
 from tools.bench.targets import Target, verdicts
@@ -64,8 +66,9 @@ def test_the_tables_fit_a_narrow_terminal_and_need_no_torch(tmp_path: Path) -> N
     assert "torch_ms" not in row or row["torch_ms"] is None
 
 
-def test_sparse_and_torch_times_mask_train_the_same_model(tmp_path: Path) -> None:
-    plan = digits_plan()
+@pytest.mark.parametrize("loss", list(Loss))
+def test_sparse_and_torch_times_mask_train_the_same_model(tmp_path: Path, loss: Loss) -> None:
+    plan = replace(digits_plan(), loss=loss)
     write_case(tmp_path, plan, Case(kept=kept_at(plan, 0.2), batch_size=8))
     write_inputs(tmp_path)
     device, eager = Device(tmp_path, "sparse"), Eager(tmp_path, "masked")
