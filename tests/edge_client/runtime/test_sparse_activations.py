@@ -6,7 +6,7 @@ import math
 
 import pytest
 from engine_plans import MASKS, assert_gradients_agree, between
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_client.runtime.native.library import Library
@@ -84,14 +84,14 @@ def shaped_operators(draw: st.DrawFn) -> tuple[Operator, Shape]:
     case=shaped_operators(),
     batch=st.integers(1, 40),
     kind=st.sampled_from(MASKS),
-    library=st.sampled_from(VARIANTS),
+    width=st.integers(0, 2),
     seed=st.integers(0, 99),
 )
 def test_any_shape_of_any_operator_gives_torchs_gradients(
-    case: tuple[Operator, Shape], batch: int, kind: str, library: Library, seed: int
+    case: tuple[Operator, Shape], batch: int, kind: str, width: int, seed: int
 ) -> None:
     operator, shape = case
     lonely = isinstance(operator, GroupNorm) and math.prod(shape) == operator.groups
-    assume(not (lonely and batch == 1))  # torch refuses a single value for each channel
+    batch += lonely and batch == 1  # torch refuses a single value for each channel
     plan = between(operator, shape)
-    assert_gradients_agree(plan, kind, batch, seed=seed, library=library)
+    assert_gradients_agree(plan, kind, batch, seed=seed, library=VARIANTS[width % len(VARIANTS)])

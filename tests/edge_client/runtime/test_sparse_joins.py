@@ -42,16 +42,18 @@ def test_an_operator_of_several_inputs_gives_torchs_gradients(
     channels=st.lists(st.integers(1, 5), min_size=2, max_size=4),
     gate=st.booleans(),
     batch=st.integers(1, 40),
-    library=st.sampled_from(VARIANTS),
+    width=st.integers(0, 2),
     seed=st.integers(0, 99),
 )
 def test_any_join_gives_torchs_gradients(
-    spatial: Shape, channels: list[int], gate: bool, batch: int, library: Library, seed: int
+    spatial: Shape, channels: list[int], gate: bool, batch: int, width: int, seed: int
 ) -> None:
     one, shapes = (channels[0], *spatial), [(count, *spatial) for count in channels]
     other = one[:1] if gate else one
     for plan in (joined(Concat(), *shapes), joined(Mul(), one, other)):
-        assert_gradients_agree(plan, "0.5", batch, seed=seed, library=library)
+        assert_gradients_agree(
+            plan, "0.5", batch, seed=seed, library=VARIANTS[width % len(VARIANTS)]
+        )
 
 
 ####
