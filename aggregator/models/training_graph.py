@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 
 from aggregator.models.graph.footprint import footprint
-from aggregator.models.graph.selftest import BATCHES, check_graph, plausible_samples, random_targets
+from aggregator.models.graph.selftest import SAMPLES, check_graph, plausible_samples, random_targets
 from aggregator.models.graph.trace import (
     BATCH,
     Subject,
@@ -79,7 +79,7 @@ def plan_graph(plan: Plan) -> TrainingGraph:
 def _export(
     module: torch.nn.Module, input_shape: Shape, loss: Loss, prunable: Sequence[str], name: str
 ) -> TrainingGraph:
-    samples = plausible_samples(module.eval(), input_shape, max(BATCH, *BATCHES))
+    samples = plausible_samples(module.eval(), input_shape, SAMPLES)
     subject = subject_of(module, samples[:BATCH], torch.float32)
     _check_prunable(subject, prunable)
     with torch.no_grad():

@@ -8,6 +8,7 @@ from itertools import pairwise
 import numpy as np
 
 from edge_client.runtime.execution import Execution
+from edge_client.runtime.fitting import as_samples, check_weights
 from edge_client.runtime.lowering import lower
 from edge_client.runtime.native.library import Library, load_library
 from edge_client.runtime.parameters import Parameters
@@ -62,14 +63,14 @@ class SparseEngine:
         self._seed = seed
         self._steps = 0
         self._library = library or load_library()
-        self._check_weights(mask, weights)
+        check_weights(self.plan, mask, weights)
         self._build(mask, weights)
 
     def train_step(
         self, samples: Float32Array, labels: IntArray | Float32Array, *, learning_rate: float
     ) -> float:
         """See `Engine`; raises `EngineError` also for samples or labels that do not fit."""
-        samples = self._samples(samples)
+        samples = as_samples(self.plan, samples)
         batch = len(samples)
         if not 1 <= batch <= self.batch_size:
             raise EngineError(f"a batch of {batch}: this engine takes 1 to {self.batch_size}")
@@ -105,7 +106,7 @@ class SparseEngine:
 
     def logits(self, samples: Float32Array) -> Float32Array:
         """See `Engine`; takes any number of samples, a micro-batch at a time."""
-        samples = self._samples(samples)
+        samples = as_samples(self.plan, samples)
         result = np.empty((len(samples), self.plan.classes), np.float32)
         for start in range(0, len(samples), self._micro_batch):
             chunk = samples[start : start + self._micro_batch]
@@ -120,7 +121,7 @@ class SparseEngine:
         """See `Engine`; raises `EngineError`, and changes nothing, if mask or values do not fit."""
         old = self._parameters
         weights = Weights(prunable=kept, dense=old.dense)
-        self._check_weights(mask, weights)
+        check_weights(self.plan, mask, weights)
         old_mask = np.unpackbits(self._packed_mask, count=mask.size).view(np.bool_)
         kept_velocity, dense_velocity = old.kept_velocity, old.dense_velocity
         del old, self._execution, self._parameters  # their memory goes before the new is taken
@@ -155,29 +156,6 @@ class SparseEngine:
             self._library,
             threads=self.setup.threads,
         )
-
-    def _check_weights(self, mask: BoolArray, weights: Weights) -> None:
-        if mask.dtype != np.bool_ or mask.shape != (self.plan.num_prunable,):
-            raise EngineError(
-                f"the mask must be ({self.plan.num_prunable},) of bool for plan "
-                f"'{self.plan.name}', got {mask.shape} of {mask.dtype}"
-            )
-        nnz = int(np.count_nonzero(mask))
-        if weights.prunable.shape != (nnz,):
-            raise EngineError(f"the mask keeps {nnz} weights, got {weights.prunable.shape} values")
-        if weights.dense.shape != (self.plan.num_dense,):
-            raise EngineError(
-                f"plan '{self.plan.name}' has {self.plan.num_dense} dense values, "
-                f"got {weights.dense.shape}"
-            )
-
-    def _samples(self, samples: Float32Array) -> Float32Array:
-        if samples.shape[1:] != self.plan.input_shape:
-            raise EngineError(
-                f"plan '{self.plan.name}' takes samples of {self.plan.input_shape}, "
-                f"got {samples.shape[1:]}"
-            )
-        return np.ascontiguousarray(samples, dtype=np.float32)
 
 
 def kept_counts(plan: Plan, mask: BoolArray) -> list[int]:

@@ -15,12 +15,16 @@ from fedsparse.errors import PlanError
 from fedsparse.plan import Loss
 from fedsparse.plan.training_graph import TrainingGraph
 
-BATCHES: Final = (1, 2, 5, 8)
-# Norm of the difference by norm of the true value. Rounding alone gives 1e-6; one ReLU whose
-# input lies within rounding of zero gives 1e-3. Inference batch-norm in training gives 0.3.
-TOLERANCE: Final = 1e-2
+BATCHES: Final = (1, 3, 5, 8)
+# An operator that is wrong is wrong for all samples; a ReLU whose input lies within rounding of
+# zero is not, and may alone make 1e-2 of a small batch's gradient.
+ATTEMPTS: Final = 3
+SAMPLES: Final = ATTEMPTS * max(BATCHES)
+# Norm of the difference by norm of the true value. Rounding alone gives 1e-6, the batch-norm of
+# inference in training 0.3.
+TOLERANCE: Final = 5e-3
 # Of all gradients together: below that a gradient (a bias before a batch-norm) counts as zero.
-NOISE: Final = 1e-4
+NOISE: Final = 1e-3
 
 
 def check_graph(
@@ -33,26 +37,44 @@ def check_graph(
         exact: the same module in float64.
         loss: of the module's outputs.
         targets: which targets it takes.
-        samples: `(8, *input_shape)` at least.
+        samples: `(SAMPLES, *input_shape)`.
 
     Raises:
         PlanError: onnxruntime refuses the graph, or it computes something else; names the worst.
     """
-    training, inference = open_session(graph.training), open_session(graph.inference)
+    sessions = open_session(graph.training), open_session(graph.inference)
     for batch in BATCHES:
         if batch < graph.least_batch:
             continue
-        generator = torch.Generator().manual_seed(batch)
-        x = samples[:batch]
-        outputs = _outputs(exact, x)
-        y = random_targets(targets, outputs, generator)
-        draws = [torch.rand(batch, n, generator=generator) for n in exact.draws]
-        wanted = _wanted(exact, loss, x, y, draws)
-        state = {**exact.trained, **exact.statistics}
-        feed = {"samples": x, "targets": y, **state}
-        feed |= {f"draw:{i}": values for i, values in enumerate(draws)}
-        _compare(_run(training, feed, graph, wanted), wanted, batch)
-        _compare(_run(inference, {"samples": x, **state}, graph, {}), {"outputs": outputs}, batch)
+        for attempt in range(ATTEMPTS):
+            first = attempt * max(BATCHES)
+            try:
+                _check(graph, exact, loss, targets, samples[first : first + batch], sessions)
+                break
+            except PlanError:
+                if attempt == ATTEMPTS - 1:
+                    raise
+
+
+def _check(
+    graph: TrainingGraph,
+    exact: Subject,
+    loss: LossFunction,
+    targets: Loss,
+    x: torch.Tensor,
+    sessions: tuple[Any, Any],
+) -> None:
+    generator = torch.Generator().manual_seed(len(x))
+    outputs = _outputs(exact, x)
+    y = random_targets(targets, outputs, generator)
+    draws = [torch.rand(len(x), n, generator=generator) for n in exact.draws]
+    wanted = _wanted(exact, loss, x, y, draws)
+    state = {**exact.trained, **exact.statistics}
+    feed = {"samples": x, "targets": y, **state}
+    feed |= {f"draw:{i}": values for i, values in enumerate(draws)}
+    _compare(_run(sessions[0], feed, graph, wanted), wanted, len(x))
+    found = _run(sessions[1], {"samples": x, **state}, graph, {})
+    _compare(found, {"outputs": outputs}, len(x))
 
 
 def random_targets(loss: Loss, outputs: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

@@ -1,0 +1,34 @@
+"""What every engine asks of mask, weights and samples."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fedsparse.errors import EngineError
+from fedsparse.plan import Plan
+from fedsparse.types import BoolArray, Float32Array, Weights
+
+
+def check_weights(plan: Plan, mask: BoolArray, weights: Weights) -> None:
+    """Raise `EngineError` where mask `(num_prunable,)` or kept weights do not fit the plan."""
+    if mask.dtype != np.bool_ or mask.shape != (plan.num_prunable,):
+        raise EngineError(
+            f"the mask must be ({plan.num_prunable},) of bool for plan '{plan.name}', got "
+            f"{mask.shape} of {mask.dtype}"
+        )
+    nnz = int(np.count_nonzero(mask))
+    if weights.prunable.shape != (nnz,):
+        raise EngineError(f"the mask keeps {nnz} weights, got {weights.prunable.shape} values")
+    if weights.dense.shape != (plan.num_dense,):
+        raise EngineError(
+            f"plan '{plan.name}' has {plan.num_dense} dense values, got {weights.dense.shape}"
+        )
+
+
+def as_samples(plan: Plan, samples: Float32Array) -> Float32Array:
+    """Samples `(batch, *input_shape)`, contiguous; raises `EngineError` for another shape."""
+    if samples.shape[1:] != plan.input_shape:
+        raise EngineError(
+            f"plan '{plan.name}' takes samples of {plan.input_shape}, got {samples.shape[1:]}"
+        )
+    return np.ascontiguousarray(samples, dtype=np.float32)
