@@ -113,13 +113,16 @@ class Course:
             batch_size=self._job.training.batch_size,
             epochs=self._job.method.sense_epochs if sensing else self._job.training.epochs,
             seconds_left=seconds_left,
+            evolve=sensing or self.evolves,
         )
 
     @property
     def evolves(self) -> bool:
         """Whether devices change their masks in the present round and send them."""
-        is_training = self.round.stage is Stage.TRAIN
-        return is_training and self.model.method.evolves(self.round.index)
+        if self.round.stage is not Stage.TRAIN:
+            return False
+        known = self._model.method if self._model else self._make_method(self._job.method.levels)
+        return known.evolves(self.round.index)
 
     def assigned(self, cohort: dict[str, float]) -> None:
         """Note who takes part: a restarted aggregator goes on with the same cohort."""

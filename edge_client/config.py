@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from edge_client.runtime.setup import ENGINES, MAX_THREADS
 from fedsparse.transport.config import BrokerConfig
 
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
@@ -36,20 +37,25 @@ class BudgetConfig:
     Attributes:
         memory_fraction: share of the memory available at the time of the decision.
         memory_mib: a cap beside it, for a board that has other work to do.
-        threads: of the trainer.
+        threads: the most that the trainer may use; it takes fewer where that is as fast.
+        engine: `auto` takes what is fastest here, layer by layer; `sparse` the sparse kernels
+            alone, whose results are the same to the bit in every run; `graph` onnxruntime alone.
     """
 
     memory_fraction: float = 0.5
     memory_mib: float | None = None
     threads: int = 1
+    engine: str = "auto"
 
     def __post_init__(self) -> None:
         if not 0 < self.memory_fraction <= 1:
             raise ValueError(f"memory_fraction must be in (0, 1], got {self.memory_fraction}")
         if self.memory_mib is not None and self.memory_mib <= 0:
             raise ValueError(f"memory_mib must be positive, got {self.memory_mib}")
-        if self.threads < 1:
-            raise ValueError(f"threads must be at least 1, got {self.threads}")
+        if not 1 <= self.threads <= MAX_THREADS:
+            raise ValueError(f"threads must be 1 to {MAX_THREADS}, got {self.threads}")
+        if self.engine not in ("auto", *ENGINES):
+            raise ValueError(f"engine must be auto, {' or '.join(ENGINES)}, got {self.engine!r}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,7 +24,7 @@ class SpeedReading:
     """How fast one training step runs.
 
     Attributes:
-        multiply_adds_per_s: level -> the rate at that density, never empty.
+        multiply_adds_per_s: level -> the rate at that density, a batch in one piece.
         basis: `measured` on this device, or `estimated`.
     """
 
@@ -32,8 +32,8 @@ class SpeedReading:
     basis: str
 
     def at(self, level: float) -> float:
-        """The rate at `level`; the slowest known one for a level that was not measured."""
-        return self.multiply_adds_per_s.get(level, min(self.multiply_adds_per_s.values()))
+        """The rate at a level that was calibrated."""
+        return self.multiply_adds_per_s[level]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,7 +135,7 @@ class EmulatedHost:
 
     def speed(self, calibration: Calibration) -> SpeedReading:
         """The profile's one figure at every level; what was measured here says nothing of it."""
-        rates = dict.fromkeys(calibration.step_s, self._speed.value)
+        rates = dict.fromkeys(calibration.levels, self._speed.value)
         return SpeedReading(multiply_adds_per_s=rates, basis=self._speed.basis)
 
     def link(self) -> LinkReading:

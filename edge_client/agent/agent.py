@@ -8,11 +8,12 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-from edge_client.agent.choice import CalibrationMissing, Chooser, PlanMissing
+from edge_client.agent.choice import Answer, CalibrationMissing, Chooser, PlanMissing
 from edge_client.agent.process import TRAINER, Outcome, TrainerProcess
 from edge_client.config import ClientConfig
 from edge_client.host import Host
 from edge_client.memory import peak_rss_bytes
+from edge_client.runtime.setup import EngineSetup
 from edge_client.store import Store
 from edge_client.trainer.request import CalibrateRequest, TrainRequest
 from fedsparse.durable import write_durably
@@ -70,7 +71,7 @@ class Agent:
         self._rounds = ClientRounds()
         self._trainer: TrainerProcess | None = None
         self._calibrating = False
-        self._answer: Ready | None = None
+        self._answer: Answer | None = None
         self._task: Task | None = None
         self._upload_again_s = 0.0
         self._bad_data: tuple[int, str] | None = None  # when the file was written, what is wrong
@@ -149,7 +150,7 @@ class Agent:
             self._perform(self._rounds.in_outbox())
             return
         if self._bad_data is not None and self._bad_data[0] == self._data_changed_ns():
-            choice: Ready | PlanMissing | CalibrationMissing = self._chooser.decline(
+            choice: Answer | PlanMissing | CalibrationMissing = self._chooser.decline(
                 offer, self._bad_data[1]
             )
         else:
@@ -159,23 +160,25 @@ class Agent:
             self._calibrate(choice.request)
             return
         if isinstance(choice, PlanMissing):
-            self._answer = Ready(
+            ready = Ready(
                 job=offer.job,
                 round_id=offer.round_id,
                 attempt=offer.attempt,
                 level=None,
                 has_plan=False,
             )
+            self._answer = Answer(ready=ready)
             self._send_answer()
             return
         self._answer = choice
         self._send_answer()
-        self._rounds.decided(takes_part=choice.level is not None)
-        log.info("round=%d level=%s reason=%r", offer.round_id, choice.level, choice.reason)
+        ready = choice.ready
+        self._rounds.decided(takes_part=ready.level is not None)
+        log.info("round=%d level=%s reason=%r", offer.round_id, ready.level, ready.reason)
 
     def _send_answer(self) -> None:
         if self._answer is not None:
-            self._channel.send(None, self._answer)
+            self._channel.send(None, self._answer.ready)
 
     def _keep_plan(self, task: Task, body: bytes) -> None:
         text = split_parts(task.parts, body)["plan"][1]
@@ -228,7 +231,7 @@ class Agent:
             data=str(self._config.data.path),
             holdout=self._config.data.holdout,
             output=str(self._store.outbox),
-            threads=self._config.budget.threads,
+            setup=self._setup_for(task),
             agent_rss_bytes=peak_rss_bytes(),
         )
         try:
@@ -236,6 +239,11 @@ class Agent:
             self._start_trainer(request, task.seconds_left)
         except OSError as error:
             self._give_up(f"the trainer cannot be started: {error}")
+
+    def _setup_for(self, task: Task) -> EngineSetup:
+        """As was decided for the task's level."""
+        setups = self._answer.setups if self._answer is not None else {}
+        return setups.get(task.level, EngineSetup(micro_batch=task.batch_size))
 
     def _start_trainer(self, request: TrainRequest | CalibrateRequest, limit_s: float) -> None:
         self._trainer = TrainerProcess(request, self._store.task, limit_s, self._command)
@@ -269,13 +277,7 @@ class Agent:
             self._decide(offer)
             return
         log.error("calibration=failed reason=%r", outcome.reason)
-        self._answer = Ready(
-            job=offer.job,
-            round_id=offer.round_id,
-            attempt=offer.attempt,
-            level=None,
-            reason=f"calibration failed: {outcome.reason}"[:MAX_TEXT],
-        )
+        self._answer = self._chooser.decline(offer, f"calibration failed: {outcome.reason}")
         self._send_answer()
         self._rounds.decided(takes_part=False)
 

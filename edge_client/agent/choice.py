@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from edge_client.budget import Decision, decide
@@ -12,7 +13,9 @@ from edge_client.data.header import count_samples
 from edge_client.data.holdout import holdout_sizes
 from edge_client.host import Host
 from edge_client.memory import rss_bytes
+from edge_client.runtime.setup import EngineSetup
 from edge_client.store import Store
+from edge_client.trainer.footprint import SampleCounts
 from edge_client.trainer.request import CalibrateRequest
 from fedsparse import __version__
 from fedsparse.errors import DataError, EngineError, FedSparseError
@@ -33,6 +36,14 @@ class CalibrationMissing:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What the device says to an offer, and how it would train each of the offer's levels."""
+
+    ready: Ready
+    setups: Mapping[float, EngineSetup] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Chooser:
     """Answers offers for one device."""
 
@@ -40,7 +51,7 @@ class Chooser:
     store: Store
     host: Host
 
-    def choose(self, offer: Offer) -> Ready | PlanMissing | CalibrationMissing:
+    def choose(self, offer: Offer) -> Answer | PlanMissing | CalibrationMissing:
         """The answer to an offer, or what is to be had before there can be one.
 
         Samples that do not fit the plan are this device's own fault: it declines, and says why.
@@ -49,7 +60,7 @@ class Chooser:
         if plan is None:
             return PlanMissing()
         try:
-            num_examples = self._training_samples(plan)
+            samples = self._samples(plan)
         except FedSparseError as error:
             return self.decline(offer, str(error))
         calibration = self._calibration(offer)
@@ -59,7 +70,7 @@ class Chooser:
             decision = decide(
                 offer,
                 plan,
-                num_examples,
+                samples,
                 self.host,
                 calibration,
                 self.config.budget,
@@ -67,28 +78,29 @@ class Chooser:
             )
         except EngineError as error:  # an offer that contradicts its plan
             return self.decline(offer, str(error))
-        return self._answer(offer, decision, num_examples)
+        return self._answer(offer, decision, samples.trained)
 
-    def _answer(self, offer: Offer, decision: Decision, num_examples: int) -> Ready:
+    def _answer(self, offer: Offer, decision: Decision, num_examples: int) -> Answer:
         forecast = decision.chosen or decision.rows[-1]
-        return Ready(
+        ready = Ready(
             job=offer.job,
             round_id=offer.round_id,
             attempt=offer.attempt,
             level=decision.level,
             held=self._held(offer, decision.level),
             num_examples=num_examples,
-            engine=decision.engine,
+            engine=forecast.setup.engine,
             board=self.host.board,
             reason=decision.reason[:MAX_TEXT],
             predicted_peak_bytes=forecast.peak_bytes,
             memory_budget_bytes=decision.memory_budget_bytes,
             predicted_round_s=forecast.round_s,
         )
+        return Answer(ready=ready, setups=decision.setups)
 
-    def decline(self, offer: Offer, reason: str) -> Ready:
+    def decline(self, offer: Offer, reason: str) -> Answer:
         """The answer of a device that cannot take part, and why."""
-        return Ready(
+        ready = Ready(
             job=offer.job,
             round_id=offer.round_id,
             attempt=offer.attempt,
@@ -96,15 +108,17 @@ class Chooser:
             board=self.host.board,
             reason=reason[:MAX_TEXT],
         )
+        return Answer(ready=ready)
 
-    def _training_samples(self, plan: Plan) -> int:
+    def _samples(self, plan: Plan) -> SampleCounts:
         data = self.config.data
         count, shape, _ = count_samples(data.path)
         if shape != plan.input_shape:
             raise DataError(
                 f"{data.path}: samples of shape {shape}, the model takes {plan.input_shape}"
             )
-        return holdout_sizes(count, data.holdout)[0]
+        trained, held_out = holdout_sizes(count, data.holdout)
+        return SampleCounts(trained=trained, held_out=held_out)
 
     def _held(self, offer: Offer, level: float | None) -> tuple[str, ...]:
         """The masks that spare bytes: those on offer, and the latest, as the base of a change."""
@@ -114,8 +128,9 @@ class Chooser:
         return tuple(digest for digest in held if digest in offer.mask_digests or digest == held[0])
 
     def _calibration_path(self, offer: Offer) -> Path:
-        batch, threads = offer.batch_size, self.config.budget.threads
-        key = f"{offer.plan_digest[:16]}-{__version__}-batch{batch}-threads{threads}"
+        budget = self.config.budget
+        how = f"batch{offer.batch_size}-threads{budget.threads}-{budget.engine}"
+        key = f"{offer.plan_digest[:16]}-{__version__}-{how}"
         return self.store.calibration_path(key)
 
     def _calibration(self, offer: Offer) -> Calibration | None:
@@ -133,4 +148,5 @@ class Chooser:
             batch_size=offer.batch_size,
             output=str(self._calibration_path(offer)),
             threads=self.config.budget.threads,
+            engine=self.config.budget.engine,
         )

@@ -16,6 +16,7 @@ from edge_client.trainer.request import (
     EXIT_BAD_DATA,
     EXIT_MASK_MISSING,
     EXIT_OK,
+    LESS_MEMORY,
     Request,
     to_json,
 )
@@ -104,7 +105,8 @@ def _outcome(code: int, last_line: str) -> Outcome:
     if code == EXIT_MASK_MISSING:
         return Outcome(mask_missing=True)
     if code == -signal.SIGKILL:
-        return Outcome(reason="the trainer was killed, probably for want of memory")
+        killed = "the trainer was killed, probably for want of memory"
+        return Outcome(reason=f"{killed}: {LESS_MEMORY}")
     if code == EXIT_BAD_DATA:
         return Outcome(bad_data=True, reason=last_line)
     if code < 0:

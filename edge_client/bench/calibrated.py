@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from edge_client.bench.case import Calibrated, read_case, write_calibrated
-from edge_client.runtime.calibrate import calibrate
-from edge_client.runtime.setup import EngineSetup
+from edge_client.calibration import kept_by_name
+from edge_client.runtime.auto import Choices, calibrate
 
 
 def calibrate_cases(folders: list[Path]) -> None:
@@ -21,9 +21,16 @@ def calibrate_cases(folders: list[Path]) -> None:
     cases = [read_case(folder) for folder in folders]
     plan, first = cases[0]
     kept = [case.kept for _, case in cases]
-    seconds = calibrate(plan, kept, first.batch_size, rng=np.random.default_rng(first.seed))
-    for folder, step_s in zip(folders, seconds, strict=True):
-        setup = EngineSetup(micro_batch=first.batch_size, threads=first.threads)
+    timings = calibrate(
+        plan,
+        kept,
+        first.batch_size,
+        rng=np.random.default_rng(first.seed),
+        choices=Choices(threads=first.threads),
+    )
+    for folder, counts, timing in zip(folders, kept, timings, strict=True):
+        setup = timing.setup(kept_by_name(plan, counts), first.batch_size)
+        step_s = timing.step_s[first.batch_size]
         write_calibrated(folder, Calibrated(setup=setup, step_s=step_s))
 
 

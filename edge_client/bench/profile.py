@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
 import statistics
-import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -12,8 +10,7 @@ from typing import Final
 from edge_client.bench.case import LEARNING_RATE, MOMENTUM, Case
 from edge_client.bench.inputs import Inputs
 from edge_client.bench.work import moved_bytes
-from edge_client.runtime.native.library import Address, Library
-from edge_client.runtime.native.structures import Call
+from edge_client.runtime.native.timed import TimedLibrary
 from edge_client.runtime.program import Instruction
 from edge_client.runtime.setup import EngineSetup
 from edge_client.runtime.sparse import SparseEngine
@@ -42,32 +39,6 @@ class CallTime:
     seconds: float
     multiply_adds: int
     moved_bytes: int
-
-
-class TimedLibrary(Library):
-    """The kernels, run one call at a time; `times` are the nanoseconds of each, by its arguments.
-
-    Args:
-        variant: as `Library`.
-        clock: nanoseconds.
-    """
-
-    def __init__(
-        self, *, variant: str | None = None, clock: Callable[[], int] = time.perf_counter_ns
-    ) -> None:
-        super().__init__(variant=variant)
-        self.times: dict[Address, list[int]] = {}
-        self._clock = clock
-        self._run_all = self.run
-        self.run = self._run_each
-
-    def _run_each(self, calls: Address, count: int, batch: int, team: Address | None) -> None:
-        for position in range(count):
-            address = calls + position * ctypes.sizeof(Call)
-            arguments = Call.from_address(address).arguments
-            start = self._clock()
-            self._run_all(address, 1, batch, team)
-            self.times.setdefault(arguments, []).append(self._clock() - start)
 
 
 def profile_step(

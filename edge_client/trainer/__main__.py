@@ -15,6 +15,7 @@ from edge_client.trainer.request import (
     EXIT_BAD_DATA,
     EXIT_OK,
     EXIT_REFUSED,
+    LESS_MEMORY,
     CalibrateRequest,
     read_request,
 )
@@ -39,7 +40,10 @@ def main(arguments: list[str]) -> int:
         from edge_client.trainer.train import run_task
 
         return run_task(request)
-    except (FedSparseError, MemoryError, OSError) as error:
+    except MemoryError as error:
+        sys.stderr.write(f"out of memory: {error or 'the system gave no more'}; {LESS_MEMORY}\n")
+        return EXIT_REFUSED
+    except (FedSparseError, OSError) as error:
         sys.stderr.write(f"{type(error).__name__}: {error}\n")
         return EXIT_BAD_DATA if isinstance(error, DataError) else EXIT_REFUSED
 

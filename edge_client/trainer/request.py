@@ -7,12 +7,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from fedsparse.errors import ConfigError
+from edge_client.runtime.setup import EngineSetup
+from fedsparse.errors import ConfigError, EngineError
 
 EXIT_OK: Final = 0
 EXIT_REFUSED: Final = 2  # a FedSparseError; its message is the last line of stderr
 EXIT_BAD_DATA: Final = 4  # the device's samples are at fault: no task can be done with them
 EXIT_MASK_MISSING: Final = 3  # the task's mask is not in the store: ask for it
+# What an operator can do about a trainer that ran out of memory.
+LESS_MEMORY: Final = "set memory_mib in [budget] of client.toml to less"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +27,7 @@ class TrainRequest:
         plan, masks, data: the plan file, the folder of masks, the samples.
         holdout: share of the samples that is never trained on.
         output: where the update message is to be written.
-        threads: of the engine.
+        setup: how the device has decided to run the steps.
         agent_rss_bytes: the agent's peak memory, to be reported with the trainer's.
     """
 
@@ -34,20 +37,22 @@ class TrainRequest:
     data: str
     holdout: float
     output: str
-    threads: int
+    setup: EngineSetup
     agent_rss_bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CalibrateRequest:
-    """Measure the speed of the real kernels on this plan.
+    """Find out how this plan is trained fastest here, and how fast that is.
 
     Attributes:
         plan: the plan file.
         levels, kept: densities, and the weights kept in each prunable tensor at each.
         batch_size: as in the job.
         output: where the calibration is to be written.
-        threads: of the engine.
+        threads: the most that the engine may use.
+        engine: `auto`, or the only one that may be chosen.
+        graph: the training step of the model as a graph; empty where there is none.
     """
 
     plan: str
@@ -56,6 +61,8 @@ class CalibrateRequest:
     batch_size: int
     output: str
     threads: int
+    engine: str = "auto"
+    graph: str = ""
 
 
 Request = TrainRequest | CalibrateRequest
@@ -72,11 +79,14 @@ def read_request(path: Path) -> Request:
         fields = json.loads(path.read_text(encoding="utf-8"))
         kind = fields.pop("kind")
         if kind == "TrainRequest":
+            setup = fields.pop("setup")
+            setup["dense_layers"] = tuple(setup["dense_layers"])
+            fields["setup"] = EngineSetup(**setup)
             return TrainRequest(**fields)
         if kind == "CalibrateRequest":
             fields["levels"] = tuple(fields["levels"])
             fields["kept"] = tuple(tuple(counts) for counts in fields["kept"])
             return CalibrateRequest(**fields)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, EngineError) as error:
         raise ConfigError(f"{path}: not a trainer's request: {error!r}") from error
     raise ConfigError(f"{path}: unknown kind of request {kind!r}")

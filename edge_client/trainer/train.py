@@ -12,8 +12,7 @@ import numpy as np
 from edge_client.data.samples import Samples, batches, load_samples, split_holdout
 from edge_client.memory import peak_rss_bytes
 from edge_client.runtime.engine import Engine
-from edge_client.runtime.setup import EngineSetup
-from edge_client.runtime.sparse import SparseEngine
+from edge_client.runtime.engines import Optimizer, open_engine
 from edge_client.trainer.evaluation import evaluate
 from edge_client.trainer.masks import MaskMissingError, receive_mask, save_mask
 from edge_client.trainer.request import EXIT_MASK_MISSING, EXIT_OK, TrainRequest
@@ -30,7 +29,7 @@ from fedsparse.sparsity.packing import (
     encode_values,
     mask_digest,
 )
-from fedsparse.types import BoolArray
+from fedsparse.types import BoolArray, Weights
 from fedsparse.wire.headers import decode_message, encode_message, split_parts
 from fedsparse.wire.messages import Part, Stage, Task, Update
 
@@ -76,14 +75,14 @@ def run_task(request: TrainRequest) -> int:
         raise RemoteProtocolError("the task carries no values")
     samples = _load(request, plan)
     weights = decode_values(parts["values"][1], int(mask.sum()), plan.num_dense)
-    engine = SparseEngine(
+    engine = open_engine(
         plan,
         mask,
         weights,
         batch_size=task.batch_size,
-        setup=EngineSetup(micro_batch=task.batch_size, threads=request.threads),
-        momentum=task.momentum,
-        weight_decay=task.weight_decay,
+        setup=request.setup,
+        optimizer=Optimizer(momentum=task.momentum, weight_decay=task.weight_decay),
+        seed=task.seed % 2**32,
     )
     del weights, parts, body
     evaluation = evaluate(engine, plan.loss, samples) if task.evaluate else None
@@ -91,7 +90,9 @@ def run_task(request: TrainRequest) -> int:
     trained_mask = mask
     if task.stage is not Stage.EVALUATE:
         trained_mask = _train(engine, plan, mask, task, samples, progress)
-    result = _result(plan, task, mask, trained_mask, engine, Path(request.masks))
+    trained = engine.weights()
+    del engine  # what is sent is encoded in the memory that it held
+    result = _result(plan, task, mask, trained_mask, trained, Path(request.masks))
     message = Update(
         job=task.job,
         round_id=task.round_id,
@@ -138,15 +139,17 @@ def _train(
             samples.trained,
             batch_size=task.batch_size,
             rng=rng,
-            least=_smallest_batch(plan),
+            least=min(_smallest_batch(plan), task.batch_size),
         )
-        for step, (x, y) in enumerate(epoch_batches):
+        before = len(progress.step_s)
+        for x, y in epoch_batches:  # `enumerate` would hold a batch while the next is gathered
             started = time.perf_counter()
             loss = engine.train_step(x, y, learning_rate=task.learning_rate)
             progress.step_s.append(time.perf_counter() - started)
             if epoch == task.epochs - 1:
                 progress.losses.append(loss)
-            if step == evolve_after:
+            del x, y
+            if len(progress.step_s) - before - 1 == evolve_after:
                 rate = task.prune_rate * (1.0 - epoch / task.epochs)
                 mask = _evolve(engine, plan, mask, rate, rng)
     progress.train_s = time.perf_counter() - began
@@ -167,7 +170,7 @@ def _evolve(
 
 
 def _smallest_batch(plan: Plan) -> int:
-    """A batch of one has no variance, which batch-norm needs."""
+    """One sample has no variance, or little: batch-norm does without a last batch of one."""
     return 2 if any(isinstance(node.operator, BatchNorm) for node in plan.nodes) else 1
 
 
@@ -185,7 +188,7 @@ def _result(
     task: Task,
     received: BoolArray,
     mask: BoolArray,
-    engine: Engine,
+    weights: Weights,
     masks: Path,
 ) -> Result:
     """What goes back, by the stage and by whether the mask evolved."""
@@ -195,14 +198,13 @@ def _result(
         data = encode_counts(counts_of(plan, mask))
         part = Part(name="layers", codec=U32, size=len(data))
         return Result(mask_digest=task.mask_digest, parts=(part,), body=data)
-    weights = engine.weights()
     if not (np.isfinite(weights.prunable).all() and np.isfinite(weights.dense).all()):
         raise EngineError("training diverged: weights are not finite; lower the learning rate")
+    encoded = encode_mask(mask, received) if task.evolve else None
     values = encode_values(weights)
     part = Part(name="values", codec=F32, size=len(values))
-    if not task.evolve:
+    if encoded is None:
         return Result(mask_digest=task.mask_digest, parts=(part,), body=values)
-    encoded = encode_mask(mask, received)
     base = task.mask_digest if encoded.base else ""
     change = Part(name="mask", codec=encoded.codec, size=len(encoded.data), base=base)
     digest = mask_digest(plan.digest, mask)

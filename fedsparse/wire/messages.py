@@ -107,6 +107,7 @@ class Offer:
     batch_size: int
     epochs: int
     seconds_left: float
+    evolve: bool = False  # whether devices are to change their masks while training
 
     def __post_init__(self) -> None:
         _check_round(self.job, self.round_id)

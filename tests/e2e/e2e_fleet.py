@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from aggregator.job import CohortConfig, JobConfig, MethodConfig, TrainingConfig
-from edge_client.config import ClientConfig, DataConfig
+from edge_client.config import BudgetConfig, ClientConfig, DataConfig
 from fedsparse.plan.zoo import PLANS
 from fedsparse.transport.config import BrokerConfig
 from tools.broker import Name, RunningBroker, start_broker
@@ -70,6 +70,7 @@ class Fleet:
                 store=folder / device,
                 data=DataConfig(path=data, holdout=0.2),
                 broker=address,
+                budget=BudgetConfig(engine="sparse"),  # the same to the bit in every run
             )
             (folder / f"{device}.toml").write_text(to_toml(client), encoding="utf-8")
         self._children = Children(folder, folder / "logs")

@@ -10,12 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_client.budget import MAX_REASON, TRAINER_START_S, Decision, decide
-from edge_client.calibration import Calibration
+from edge_client.budget import TRAINER_START_S, Decision, decide
+from edge_client.calibration import Calibration, LayerTiming, LevelTiming
 from edge_client.config import BudgetConfig
 from edge_client.host import EmulatedHost, LinkReading, RealHost, SpeedReading
 from edge_client.probe.memory import MemoryReading
+from edge_client.reason import MAX_REASON
 from edge_client.runtime.cost import Cost
+from edge_client.runtime.setup import EngineSetup
+from edge_client.trainer.footprint import SampleCounts, training_bytes
 from fedsparse.boards import load_board
 from fedsparse.plan import Conv, Flatten, Linear, Node, Plan, Relu
 from fedsparse.wire.messages import Offer, Ready, Stage
@@ -37,13 +40,15 @@ PLAN = Plan(
     ),
 )
 EXAMPLES = 320  # ten steps of 32
-SAMPLES_BYTES = EXAMPLES * (6 * 20 * 4 + 8)
+SAMPLES_BYTES = EXAMPLES * (6 * 20 * 4 + 8 + 8)  # values, label, index
 
 
-def linear_cost(plan: Plan, kept: Sequence[int], batch_size: int) -> Cost:
-    """10 MiB of activations, 1 KiB and 1,000 multiply-adds a kept weight and sample."""
-    total = sum(kept)
-    return Cost(peak_bytes=10 * MIB + 1024 * total, multiply_adds=1000 * total * batch_size)
+def linear_cost(plan: Plan, kept: Sequence[int], batch_size: int, setup: EngineSetup) -> Cost:
+    """10 MiB of activations for a batch, 1 KiB and 1,000 multiply-adds a kept weight and sample."""
+    total, share = sum(kept), setup.micro_batch / batch_size
+    return Cost(
+        peak_bytes=int(10 * MIB * share) + 1024 * total, multiply_adds=1000 * total * batch_size
+    )
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,7 @@ class FakeHost:
         )
 
     def speed(self, calibration: Calibration) -> SpeedReading:
-        rates = dict.fromkeys(calibration.step_s, self.rate)
+        rates = dict.fromkeys(calibration.levels, self.rate)
         return SpeedReading(multiply_adds_per_s=rates, basis=self.basis)
 
     def link(self) -> LinkReading:
@@ -90,13 +95,30 @@ def offer(seconds_left: float = 100.0, levels: tuple[float, ...] = LEVELS) -> Of
     )
 
 
-CALIBRATION = Calibration(
-    plan_digest=PLAN.digest,
-    batch_size=32,
-    step_s=dict.fromkeys(LEVELS, 0.01),
-    multiply_adds=dict.fromkeys(LEVELS, 10_000_000),
-    baseline_bytes=30 * MIB,
-)
+def timing(**changes: Any) -> LevelTiming:  # noqa: ANN401
+    """Only the whole batch was timed, and so it is never divided."""
+    fields: dict[str, Any] = {
+        "step_s": {32: 0.01},
+        "multiply_adds": 10_000_000,
+        "engine": "sparse",
+        "threads": 1,
+        "layers": {},
+    }
+    return LevelTiming(**(fields | changes))
+
+
+def calibration(levels: Sequence[float] = LEVELS, **changes: Any) -> Calibration:  # noqa: ANN401
+    return Calibration(
+        plan_digest=PLAN.digest,
+        batch_size=32,
+        levels=dict.fromkeys(levels, timing(**changes)),
+        baseline_bytes=30 * MIB,
+    )
+
+
+CALIBRATION = calibration()
+# Half a batch at a time takes as long, a quarter 1.5 times, an eighth four times as long.
+DIVISIBLE = calibration(step_s={32: 0.01, 16: 0.01, 8: 0.015, 4: 0.04})
 
 
 def choose(
@@ -109,7 +131,7 @@ def choose(
     arguments: dict[str, Any] = {
         "offer": offer(seconds_left),
         "plan": PLAN,
-        "num_examples": EXAMPLES,
+        "samples": SampleCounts(trained=EXAMPLES),
         "host": host,
         "calibration": CALIBRATION,
         "budget": budget or BudgetConfig(),
@@ -123,8 +145,16 @@ def kept_at(level: float) -> int:
     return sum(offer().kept[LEVELS.index(level)])
 
 
-def peak_bytes(level: float) -> int:
-    return (20 + 30 + 10) * MIB + SAMPLES_BYTES + 1024 * kept_at(level)
+def peak_bytes(level: float, micro_batch: int = 32) -> int:
+    """As `linear_cost` says: agent, trainer, samples, engine and what the task takes beside it."""
+    kept = offer().kept[LEVELS.index(level)]
+    setup = EngineSetup(micro_batch=micro_batch)
+    engine = linear_cost(PLAN, kept, 32, setup).peak_bytes
+    return (20 + 30) * MIB + SAMPLES_BYTES + training_bytes(PLAN, kept, 32, engine, evolves=False)
+
+
+def mib_up(level: float) -> int:
+    return math.ceil(peak_bytes(level) / MIB)
 
 
 def round_s(level: float, rate: float = 1e9) -> float:
@@ -133,7 +163,8 @@ def round_s(level: float, rate: float = 1e9) -> float:
 
 def test_enough_of_everything_takes_the_largest_level() -> None:
     decision = choose(FakeHost())
-    assert (decision.level, decision.engine) == (0.2, "sparse")
+    assert decision.level == 0.2
+    assert decision.setups == dict.fromkeys(LEVELS, EngineSetup(micro_batch=32))
     assert [row.level for row in decision.rows] == list(LEVELS)
     assert all(row.fits for row in decision.rows)
 
@@ -152,15 +183,26 @@ def test_the_forecast_is_the_sum_of_its_parts() -> None:
 
 @pytest.mark.parametrize(("examples", "epochs", "steps"), [(1, 1, 1), (32, 3, 3), (33, 3, 6)])
 def test_a_started_batch_is_a_whole_step(examples: int, epochs: int, steps: int) -> None:
-    decision = choose(FakeHost(), num_examples=examples, offer=replace(offer(), epochs=epochs))
+    samples = SampleCounts(trained=examples)
+    decision = choose(FakeHost(), samples=samples, offer=replace(offer(), epochs=epochs))
     assert decision.chosen is not None
-    work = linear_cost(PLAN, offer().kept[0], 32).multiply_adds
+    work = 1000 * kept_at(0.2) * 32
     assert decision.chosen.training_s == pytest.approx(steps * work / 1e9)
 
 
 def test_more_samples_need_more_memory() -> None:
-    few, many = (choose(FakeHost(), num_examples=count).rows[0] for count in (100, 1100))
-    assert many.peak_bytes - few.peak_bytes == 1000 * (6 * 20 * 4 + 8)
+    """Those held out, too."""
+    counts = (SampleCounts(trained=100), SampleCounts(trained=600, held_out=500))
+    few, many = (choose(FakeHost(), samples=samples).rows[0] for samples in counts)
+    assert many.peak_bytes - few.peak_bytes == 1000 * (6 * 20 * 4 + 8 + 8)
+
+
+def test_masks_that_are_to_move_need_more_memory() -> None:
+    still, moving = (
+        choose(FakeHost(), offer=replace(offer(), evolve=evolve)).rows[0].peak_bytes
+        for evolve in (False, True)
+    )
+    assert moving > still + PLAN.num_prunable
 
 
 def test_a_longer_deadline_allows_a_larger_level() -> None:
@@ -225,7 +267,7 @@ def test_a_device_too_small_declines_with_the_memory_it_would_need() -> None:
     decision = choose(FakeHost(available_mib=80))
     assert decision.level is None
     assert decision.chosen is None
-    assert decision.reason == "declined: 0.05 needs 61 MiB (has 40)"
+    assert decision.reason == f"declined: 0.05 needs {mib_up(0.05)} MiB (has 40)"
 
 
 def test_a_device_too_slow_declines_with_the_time_it_would_need() -> None:
@@ -238,7 +280,7 @@ def test_a_device_too_slow_declines_with_the_time_it_would_need() -> None:
 
 def test_a_device_short_of_both_says_both() -> None:
     reason = choose(FakeHost(available_mib=80, rate=1e6, basis="estimated"), 20).reason
-    assert "needs 61 MiB (has 40, estimated) and " in reason
+    assert f"needs {mib_up(0.05)} MiB (has 40, estimated) and " in reason
     assert " s (has 20.0, estimated speed" in reason
 
 
@@ -247,7 +289,7 @@ def test_a_need_never_reads_as_if_it_were_met() -> None:
     short = BudgetConfig(memory_fraction=1.0, memory_mib=(row.peak_bytes - 1) / MIB)
     reason = choose(FakeHost(), row.round_s - 1e-3, budget=short).reason
     assert reason == (
-        "declined: 0.05 needs 61 MiB (has 60) and "
+        f"declined: 0.05 needs {mib_up(0.05)} MiB (has {mib_up(0.05) - 1}) and "
         f"{row.round_s + 0.05:.1f} s (has {row.round_s - 0.05:.1f}, transfer not counted)"
     )
 
@@ -262,14 +304,19 @@ def test_the_reason_says_what_stood_against_the_next_level() -> None:
     tight = BudgetConfig(memory_fraction=1.0, memory_mib=peak_bytes(0.1) / MIB + 0.01)
     time = tenths_up(round_s(0.2, 1e8))
     assert choose(host, short).reason.endswith(f"; 0.2 would take {time}")
-    assert choose(host, budget=tight).reason.endswith("; 0.2 would take 62 MiB")
-    assert choose(host, short, budget=tight).reason.endswith(f"; 0.2 would take {time} and 62 MiB")
+    assert choose(host, budget=tight).reason.endswith(f"; 0.2 would take {mib_up(0.2)} MiB")
+    assert choose(host, short, budget=tight).reason.endswith(
+        f"; 0.2 would take {time} and {mib_up(0.2)} MiB"
+    )
 
 
 def test_the_largest_level_needs_no_comparison() -> None:
     decision = choose(FakeHost(up=1e9, down=1e9))
     time = tenths_up(decision.rows[0].round_s)
-    expected = f"0.2: round {time[:-2]} of 100.0 s (specified link), memory 62 of 500 MiB"
+    expected = (
+        f"0.2: sparse, round {time[:-2]} of 100.0 s (specified link), "
+        f"memory {mib_up(0.2)} of 500 MiB"
+    )
     assert decision.reason == expected
 
 
@@ -300,16 +347,53 @@ def test_estimates_are_labelled_and_measurements_are_not() -> None:
 
 
 def test_a_device_without_samples_declines() -> None:
-    decision = choose(FakeHost(), num_examples=0)
+    decision = choose(FakeHost(), samples=SampleCounts(trained=0))
     assert decision.level is None
     assert decision.reason == "declined: the device has no training samples"
 
 
-def test_a_level_that_was_not_calibrated_is_forecast_at_the_slowest_speed() -> None:
-    calibration = replace(CALIBRATION, step_s={0.2: 0.01}, multiply_adds={0.2: 10_000_000})
-    decision = choose(FakeHost(), calibration=calibration)
-    assert decision.level == 0.2
-    assert all(row.training_s > 0 for row in decision.rows)
+def test_a_batch_is_divided_as_little_as_memory_asks_for() -> None:
+    for level, micro_batch in itertools.product(LEVELS, (32, 16, 8, 4)):
+        exact = BudgetConfig(memory_fraction=1.0, memory_mib=peak_bytes(level, micro_batch) / MIB)
+        decision = choose(FakeHost(), calibration=DIVISIBLE, budget=exact)
+        row = next(row for row in decision.rows if row.level == level)
+        assert row.setup.micro_batch == micro_batch
+        assert row.peak_bytes == peak_bytes(level, micro_batch)
+        assert row.fits_memory
+
+
+def test_a_divided_batch_takes_the_longer_that_was_measured() -> None:
+    tight = BudgetConfig(memory_fraction=1.0, memory_mib=peak_bytes(0.2, 8) / MIB)
+    whole = choose(FakeHost(), calibration=DIVISIBLE).rows[0]
+    divided = choose(FakeHost(), calibration=DIVISIBLE, budget=tight).rows[0]
+    assert divided.training_s == pytest.approx(1.5 * whole.training_s)
+
+
+def test_a_level_that_fits_not_even_in_the_smallest_parts_says_what_those_need() -> None:
+    short = BudgetConfig(memory_fraction=1.0, memory_mib=(peak_bytes(0.05, 4) - 1) / MIB)
+    decision = choose(FakeHost(), calibration=DIVISIBLE, budget=short)
+    assert decision.level is None
+    need = math.ceil(peak_bytes(0.05, 4) / MIB)
+    assert decision.reason == (
+        f"declined: 0.05 in micro-batches of 4 needs {need} MiB (has {need - 1})"
+    )
+
+
+def test_the_reason_says_how_a_level_is_trained() -> None:
+    shared = calibration(step_s={32: 0.01, 16: 0.02}, threads=4)
+    tight = BudgetConfig(memory_fraction=1.0, memory_mib=peak_bytes(0.2, 16) / MIB)
+    assert ": sparse, round" in choose(FakeHost()).reason
+    whole = choose(FakeHost(), calibration=shared).reason
+    divided = choose(FakeHost(), calibration=shared, budget=tight).reason
+    assert whole.startswith("0.2: sparse, 4 threads, round")
+    assert divided.startswith("0.2: sparse, 4 threads, micro-batches of 16, round")
+
+
+def test_layers_that_keep_much_are_trained_with_dense_kernels() -> None:
+    layer = LayerTiming(kept=offer().kept[1][1], sparse_s=1.0, dense_s=1.0)
+    layers = {"head.weight": layer}
+    setups = choose(FakeHost(), calibration=calibration(layers=layers)).setups
+    assert [setups[level].dense_layers for level in LEVELS] == [("head.weight",), (), ()]
 
 
 memories = st.floats(20, 4000)
@@ -321,13 +405,38 @@ def order(decision: Decision) -> float:
     return decision.level or 0.0
 
 
-@given(memory=memories, more=st.floats(1, 10), rate=rates, deadline=deadlines)
-def test_more_memory_never_takes_a_smaller_level(
-    memory: float, more: float, rate: float, deadline: float
+@st.composite
+def divisible(draw: st.DrawFn) -> Calibration:
+    """Calibrations in which smaller micro-batches take as long, or longer."""
+    times = sorted(draw(st.lists(st.floats(1e-4, 1), min_size=1, max_size=6)))
+    return calibration(step_s={32 >> i: step_s for i, step_s in enumerate(times)})
+
+
+@given(memory=memories, more=st.floats(1, 10), rate=rates, deadline=deadlines, timed=divisible())
+def test_more_memory_never_takes_a_smaller_level_or_micro_batch(
+    memory: float, more: float, rate: float, deadline: float, timed: Calibration
 ) -> None:
-    less = choose(FakeHost(available_mib=memory, rate=rate), deadline)
-    greater = choose(FakeHost(available_mib=memory * more, rate=rate), deadline)
+    less, greater = (
+        choose(FakeHost(available_mib=size, rate=rate), deadline, calibration=timed)
+        for size in (memory, memory * more)
+    )
     assert order(greater) >= order(less)
+    for before, after in zip(less.rows, greater.rows, strict=True):
+        assert after.setup.micro_batch >= before.setup.micro_batch
+        assert after.round_s <= before.round_s
+        assert after.fits_memory >= before.fits_memory
+
+
+@given(memory=memories, timed=divisible())
+def test_a_batch_is_never_divided_further_than_it_must_be(
+    memory: float, timed: Calibration
+) -> None:
+    decision = choose(FakeHost(available_mib=memory), calibration=timed)
+    for row in decision.rows:
+        larger = [size for size in timed.levels[row.level].step_s if size > row.setup.micro_batch]
+        assert all(peak_bytes(row.level, size) > memory / 2 * MIB for size in larger)
+        if row.fits_memory:
+            assert row.peak_bytes <= memory / 2 * MIB
 
 
 @given(memory=memories, rate=rates, deadline=deadlines, more=st.floats(1, 10))
@@ -359,7 +468,8 @@ def test_every_decision_fits_on_the_wire(
 ) -> None:
     host = FakeHost(available_mib=memory, rate=rate, up=link, down=link, basis=basis)
     levels = (0.987654321, 0.123456789, 0.0000123456)
-    decision = choose(host, offer=offer(deadline, levels))
+    timed = calibration(levels, threads=64, step_s={32: 0.01, 16: 0.02})
+    decision = choose(host, offer=offer(deadline, levels), calibration=timed)
     assert decision.reason.isascii()
     assert len(decision.reason) <= MAX_REASON
     assert decision.reason[-1] not in " ,;("

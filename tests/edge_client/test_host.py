@@ -5,18 +5,25 @@ import sys
 
 import pytest
 
-from edge_client.calibration import Calibration
-from edge_client.host import EmulatedHost, RealHost, SpeedReading, open_host
+from edge_client.calibration import Calibration, LevelTiming
+from edge_client.host import EmulatedHost, RealHost, open_host
 from edge_client.probe.memory import MemoryReading
 from fedsparse.boards import Board, Compute, Figure, Memory, Network, load_board
 from fedsparse.errors import ConfigError
 
 MIB = 2**20
+
+
+def timing(step_s: float, multiply_adds: int) -> LevelTiming:
+    return LevelTiming(
+        step_s={32: step_s}, multiply_adds=multiply_adds, engine="sparse", threads=1, layers={}
+    )
+
+
 CALIBRATION = Calibration(
     plan_digest="ab" * 32,
     batch_size=32,
-    step_s={0.2: 0.004, 0.1: 0.002},
-    multiply_adds={0.2: 8_000_000, 0.1: 5_000_000},
+    levels={0.2: timing(0.004, 8_000_000), 0.1: timing(0.002, 5_000_000)},
     baseline_bytes=0,
 )
 
@@ -37,11 +44,6 @@ def test_the_real_host_reports_what_the_trainer_measured() -> None:
     assert reading.basis == "measured"
     assert reading.at(0.2) == pytest.approx(2e9)
     assert reading.at(0.1) == pytest.approx(2.5e9)
-
-
-def test_a_level_that_was_not_measured_runs_at_the_slowest_speed() -> None:
-    reading = SpeedReading(multiply_adds_per_s={0.2: 2e9, 0.1: 1e9}, basis="measured")
-    assert reading.at(0.5) == 1e9
 
 
 def test_the_real_link_is_unknown() -> None:

@@ -14,8 +14,9 @@ from rich.table import Table
 from edge_client.bench.case import Case, kept_at, write_case
 from edge_client.bench.inputs import read_inputs, write_inputs
 from edge_client.bench.limits import Limits, measure_limits
-from edge_client.bench.profile import CallTime, TimedLibrary, grouped, profile_step
+from edge_client.bench.profile import CallTime, grouped, profile_step
 from edge_client.runtime.native.library import load_library
+from edge_client.runtime.native.timed import TimedLibrary
 from edge_client.runtime.setup import EngineSetup
 from fedsparse.plan import Plan
 

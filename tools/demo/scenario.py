@@ -243,5 +243,5 @@ def _client(member: Member, folder: Path, samples: Path, broker: BrokerConfig) -
         profile=member.profile,
         data=DataConfig(path=samples),
         broker=broker,
-        budget=BudgetConfig(memory_mib=member.memory_mib),
+        budget=BudgetConfig(memory_mib=member.memory_mib, engine="sparse"),  # reproducible
     )

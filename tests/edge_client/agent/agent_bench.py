@@ -12,7 +12,7 @@ import numpy as np
 
 from edge_client.agent.agent import Agent
 from edge_client.budget import MIB
-from edge_client.calibration import Calibration
+from edge_client.calibration import Calibration, LayerTiming, LevelTiming
 from edge_client.config import ClientConfig, DataConfig
 from edge_client.host import RealHost
 from edge_client.probe.memory import MemoryReading
@@ -118,12 +118,27 @@ class Bench:
     def write_update(self, update: Update) -> None:
         (self.folder / "update.frame").write_bytes(encode_message(update, VALUES))
 
-    def write_calibration(self, levels: tuple[float, ...], batch_size: int = 8) -> None:
+    @staticmethod
+    def timing(batch_size: int) -> LevelTiming:
+        """The first layer is faster with dense kernels."""
+        return LevelTiming(
+            step_s={batch_size: 1e-3, batch_size // 2: 2e-3},
+            multiply_adds=1_000_000,
+            engine="sparse",
+            threads=1,
+            layers={
+                "first.weight": LayerTiming(kept=5, sparse_s=2e-4, dense_s=1e-6),
+                "last.weight": LayerTiming(kept=5, sparse_s=1e-6, dense_s=2e-4),
+            },
+        )
+
+    def write_calibration(
+        self, levels: tuple[float, ...], batch_size: int = 8, timing: LevelTiming | None = None
+    ) -> None:
         calibration = Calibration(
             plan_digest=self.plan.digest,
             batch_size=batch_size,
-            step_s=dict.fromkeys(levels, 1e-3),
-            multiply_adds=dict.fromkeys(levels, 1_000_000),
+            levels=dict.fromkeys(levels, timing or self.timing(batch_size)),
             baseline_bytes=20 * MIB,
         )
         (self.folder / "calibration.json").write_text(calibration.to_json())

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from agent_bench import LEVELS, VALUES, Bench
 
+from edge_client.calibration import LayerTiming
 from edge_client.config import DataConfig
 from fedsparse.wire.headers import decode_message, encode_message, parts_of
 from fedsparse.wire.messages import Failure, Need, Ready, Stage, Update, Verdict
@@ -155,6 +156,34 @@ def test_a_device_without_the_memory_declines_with_the_figures(bench: Bench) -> 
     assert ready.level is None
     assert "MiB" in ready.reason
     assert ready.predicted_peak_bytes > ready.memory_budget_bytes
+
+
+def test_the_trainer_is_told_how_the_device_decided_to_train(bench: Bench) -> None:
+    bench.at_work()
+    bench.hear(Update)
+    request = json.loads((bench.folder / "last-request.json").read_text())
+    assert request["setup"] == {
+        "engine": "sparse",
+        "micro_batch": 8,
+        "dense_layers": ["first.weight"],
+        "threads": 1,
+    }
+
+
+def test_a_task_of_a_lower_level_is_trained_as_that_level_is(bench: Bench) -> None:
+    """Layers keep less there: their sparse kernels may be the faster ones."""
+    offer = bench.offer(kept=((20, 12), (9, 6)))
+    timing = bench.timing(8)
+    layers = {"first.weight": LayerTiming(kept=10, sparse_s=1.0, dense_s=1.0)}
+    bench.write_calibration(LEVELS, timing=replace(timing, layers=layers))
+    bench.store.save_plan(bench.plan.digest, bench.plan.to_json().encode())
+    bench.write_script()
+    bench.say(offer)
+    assert bench.hear(Ready)[0].level == 0.2
+    bench.say(*bench.task(level=0.1))
+    bench.hear(Update)
+    request = json.loads((bench.folder / "last-request.json").read_text())
+    assert request["setup"]["dense_layers"] == []
 
 
 def test_less_time_means_a_lower_level(bench: Bench) -> None:

@@ -9,7 +9,8 @@ import pytest
 
 from edge_client.bench.case import Case, kept_at, read_case, write_case
 from edge_client.bench.inputs import read_inputs, write_inputs
-from edge_client.bench.profile import CallTime, TimedLibrary, grouped, profile_step
+from edge_client.bench.profile import CallTime, grouped, profile_step
+from edge_client.runtime.native.timed import TimedLibrary
 from edge_client.runtime.setup import EngineSetup
 from edge_client.runtime.sparse import SparseEngine
 from fedsparse.errors import DataError

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edge_client.runtime.setup import EngineSetup
 from edge_client.trainer.masks import MaskMissingError, load_mask, receive_mask, save_mask
 from edge_client.trainer.request import (
     CalibrateRequest,
@@ -29,7 +30,7 @@ TRAIN = TrainRequest(
     data="d",
     holdout=0.1,
     output='o with "quotes" and ü',
-    threads=2,
+    setup=EngineSetup(micro_batch=8, dense_layers=("a.weight", "b.weight"), threads=2),
     agent_rss_bytes=123,
 )
 CALIBRATE = CalibrateRequest(
@@ -50,6 +51,8 @@ def test_a_request_survives_its_file(tmp_path: Path, request_: Request) -> None:
         "", "[]", "7", "{}", '{"kind": "Other"}', '{"kind": ["x"]}', '{"kind": "TrainRequest"}',
         to_json(TRAIN)[:-3],
         to_json(TRAIN).replace('"threads"', '"thread"'),
+        to_json(TRAIN).replace('"sparse"', '"steam"'),
+        to_json(TRAIN).replace('"micro_batch": 8', '"micro_batch": 0'),
         to_json(CALIBRATE).replace('"kept": [[3, 4], [1, 1]]', '"kept": 3'),
     ],
 )  # fmt: skip

@@ -1,0 +1,183 @@
+"""`auto` on the real kernels: what it measures, and what it chooses."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from engine_plans import residual_plan
+
+from edge_client.calibration import LevelTiming, kept_by_name
+from edge_client.runtime import auto
+from edge_client.runtime.auto import Choices, calibrate, plain_weights
+from edge_client.runtime.native.library import Address, Library
+from edge_client.runtime.native.timed import TimedLibrary
+from edge_client.runtime.setup import EngineSetup
+from edge_client.runtime.sparse import SparseEngine
+from fedsparse.errors import EngineError
+from fedsparse.plan import Loss, Plan
+from fedsparse.plan.zoo import PLANS
+from fedsparse.sparsity.masks import random_mask
+
+
+def counts(plan: Plan, share: float) -> list[int]:
+    return [max(1, round(share * tensor.size)) for tensor in plan.prunable]
+
+
+def timings_of(
+    plan: Plan, shares: tuple[float, ...], choices: Choices | None = None
+) -> tuple[LevelTiming, ...]:
+    """Of batches of eight."""
+    levels = [counts(plan, share) for share in shares]
+    rng = np.random.default_rng(0)
+    return calibrate(plan, levels, 8, rng=rng, choices=choices, budget_s=0.05)
+
+
+@pytest.mark.parametrize("loss", list(Loss))
+def test_every_level_is_timed_at_every_micro_batch(loss: Loss) -> None:
+    plan = replace(PLANS["digits"](), loss=loss)
+    low, high = timings_of(plan, (0.05, 0.5))
+    for timing in (low, high):
+        assert list(timing.step_s) == [8, 4, 2, 1]
+        assert timing.layers.keys() == {"conv1.weight", "conv2.weight", "fc1.weight", "fc2.weight"}
+        assert (timing.engine, timing.threads) == ("sparse", 1)
+    assert low.multiply_adds < high.multiply_adds
+
+
+def test_batch_norm_is_not_timed_on_fewer_than_four_samples() -> None:
+    assert list(timings_of(residual_plan(), (0.2,))[0].step_s) == [8, 4]
+
+
+def test_layers_are_chosen_by_their_own_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sparse time grows with what is kept, dense time does not: each layer breaks even."""
+    plan = PLANS["mnist"]()
+    names = ("conv2.weight", "fc1.weight")
+
+    def layers_s(bench: object, mask: np.ndarray, *, dense: bool) -> dict[str, float]:
+        share = np.count_nonzero(mask) / mask.size
+        sparse = {"conv2.weight": 2.0 * share, "fc1.weight": 4.0 * share}
+        return dict.fromkeys(names, 1.0) if dense else sparse
+
+    monkeypatch.setattr(auto._Bench, "layers_s", layers_s)
+    monkeypatch.setattr(auto._Bench, "step_s", lambda *_: 1.0)
+    monkeypatch.setattr(auto._Bench, "divided_step_s", lambda *_: 1.0)
+    shares = (0.8, 0.4, 0.2)
+    chosen = [
+        timing.setup(kept_by_name(plan, counts(plan, share)), 8).dense_layers
+        for share, timing in zip(shares, timings_of(plan, shares), strict=True)
+    ]
+    assert chosen == [names, ("fc1.weight",), ()]
+
+
+@pytest.mark.parametrize(("shared_s", "threads"), [(0.5, 4), (0.94, 4), (0.96, 1), (2.0, 1)])
+def test_threads_are_taken_only_where_they_are_faster(
+    monkeypatch: pytest.MonkeyPatch, shared_s: float, threads: int
+) -> None:
+    def step_s(bench: object, mask: object, setup: EngineSetup) -> float:
+        return shared_s if setup.threads > 1 else 1.0
+
+    monkeypatch.setattr(auto._Bench, "step_s", step_s)
+    assert timings_of(residual_plan(), (0.2,), Choices(threads=4))[0].threads == threads
+
+
+def test_a_smaller_micro_batch_is_never_said_to_be_faster(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Caches may make it so; but then more memory would make a device expect to be slower."""
+    times = iter([3.0, 1.0, 5.0])
+    monkeypatch.setattr(auto._Bench, "step_s", lambda *_: 2.0)
+    monkeypatch.setattr(auto._Bench, "divided_step_s", lambda *_: next(times))
+    timing = timings_of(PLANS["digits"](), (0.2,))[0]
+    assert timing.step_s == {8: 2.0, 4: 3.0, 2: 3.0, 1: 5.0}
+
+
+def test_a_slow_machine_runs_everything_once() -> None:
+    """Sparse and dense layers, the whole step, and a pass of each smaller micro-batch."""
+    ticks = itertools.count(step=10)
+    plan = PLANS["digits"]()
+    timings = calibrate(
+        plan,
+        [counts(plan, 0.1)] * 3,
+        4,
+        rng=np.random.default_rng(0),
+        clock=lambda: float(next(ticks)),
+    )
+    assert all(timing.step_s[4] == 10 for timing in timings)
+    steps_of_a_level = 1 + 1 + 2
+    assert next(ticks) == 10 * 2 * (1 + 3 * steps_of_a_level)
+
+
+def test_sparse_kernels_alone_are_all_that_is_timed_where_no_others_are_allowed() -> None:
+    (timing,) = timings_of(PLANS["digits"](), (1.0,), Choices(engine="sparse"))
+    counts_of = kept_by_name(PLANS["digits"](), counts(PLANS["digits"](), 1.0))
+    assert timing.setup(counts_of, 8) == EngineSetup(micro_batch=8)
+
+
+def test_a_graph_that_is_asked_for_and_not_there_is_an_error_that_says_what_to_do() -> None:
+    with pytest.raises(EngineError, match='set engine = "auto"'):
+        calibrate(
+            residual_plan(),
+            [counts(residual_plan(), 0.2)],
+            4,
+            rng=np.random.default_rng(0),
+            choices=Choices(engine="graph"),
+        )
+
+
+class Counted(Library):
+    """The kernels, counting their calls: the time of a machine on which every call takes as long.
+
+    Wall time would say what else runs on the machine.
+    """
+
+    calls = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        plain = self.run
+
+        def run(calls: Address, count: int, batch: int, team: Address | None) -> None:
+            Counted.calls += count
+            plain(calls, count, batch, team)
+
+        self.run = run
+
+
+@pytest.mark.parametrize("model", ["mnist", "watch"])
+@pytest.mark.parametrize("micro_batch", [16, 4, 1])
+def test_a_divided_step_is_as_many_passes_and_one_update(
+    model: str, micro_batch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One pass is run for it; a step in full must take what was worked out, call by call."""
+    plan = PLANS[model]()
+    rng = np.random.default_rng(0)
+    mask = random_mask(plan, counts(plan, 0.1), rng)
+    setup = EngineSetup(micro_batch=micro_batch)
+    ticks_ns = itertools.count()
+    bench = auto._Bench(
+        plan=plan,
+        batch_size=32,
+        samples=rng.standard_normal((32, *plan.input_shape), dtype=np.float32),
+        targets=rng.integers(0, plan.classes, 32, dtype=np.int32),
+        each_s=0.0,
+        clock=lambda: Counted.calls / 1e9,
+        library=TimedLibrary(clock=lambda: next(ticks_ns)),
+    )
+    whole = Counted()
+    engine = SparseEngine(
+        plan, mask, plain_weights(plan, mask), batch_size=32, setup=setup, momentum=0.9,
+        library=whole,
+    )  # fmt: skip
+    before = Counted.calls
+    engine.train_step(bench.samples, bench.targets, learning_rate=0.0)
+    full_step = Counted.calls - before
+    run_each = bench.library.run
+
+    def counted(calls: Address, count: int, batch: int, team: Address | None) -> None:
+        Counted.calls += count
+        run_each(calls, count, batch, team)
+
+    bench.library.run = counted
+    assert bench.divided_step_s(mask, setup) == pytest.approx(full_step / 1e9)
