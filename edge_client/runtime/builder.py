@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Collection, Mapping
 
+from edge_client.runtime.fusion import find_fusions
 from edge_client.runtime.geometry import Geometry
 from edge_client.runtime.program import (
     FLOAT_BYTES,
@@ -58,6 +59,8 @@ class Builder:
         self.extras: dict[tuple[str, str], Buffer] = {}
         self.weights: list[WeightTensor] = []
         self.lone_norms: list[str] = []
+        self.fusions = find_fusions(plan)
+        self.deferred: dict[str, dict[str, Field]] = {}  # value -> how its reader makes it
         self._readers = Counter(source for node in plan.nodes for source in node.inputs)
         self.differentiable = {INPUT: False}
         for node in plan.nodes:
@@ -141,15 +144,16 @@ class Builder:
                 "copy", count, Work(touches=2 * count), count=count, input=gradient, output=copied
             )
 
-    def padded(self, geometry: Geometry, source: Buffer) -> Buffer:
-        """`source`, the input of a layer, padded and divided into planes where it must be."""
+    def padded(self, geometry: Geometry, name: str) -> Buffer:
+        """The value called `name`, padded and divided into planes where its layer needs that."""
         if geometry.is_plain:
-            return source
+            return self.values[name]
         v, h = geometry.vertical, geometry.horizontal
         return self._pad(
-            source,
+            self.values[name],
             geometry.channels,
             geometry.padded,
+            **self.deferred.get(name, {}),
             height=v.size,
             width=h.size,
             top=v.before,
@@ -186,7 +190,7 @@ class Builder:
     def _pad(self, source: Buffer, channels: int, positions: int, **fields: Field) -> Buffer:
         made = self.buffer(floats=channels * positions)
         self.emit(
-            "pad",
+            "normalise_pad" if "mean" in fields else "pad",
             channels,
             Work(touches=2 * channels * positions),
             channels=channels,

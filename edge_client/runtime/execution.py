@@ -23,6 +23,7 @@ from fedsparse.types import Float32Array
 # What runs in place of a kernel where the model predicts; None: nothing.
 INFERENCE: Final[dict[str, str | None]] = {
     "batch_norm": "batch_norm_inference",
+    "batch_norm_statistics": "batch_norm_statistics_inference",
     "dropout": "dropout_inference",
 }
 

@@ -40,7 +40,12 @@ DROPOUT_TOUCHES: Final = 9
 
 
 def activation(builder: Builder, node: Node, operator: Operator) -> Buffer:
-    """What its gradient follows from is kept for the way back: its output, or else its input."""
+    """What its gradient follows from is kept for the way back: its output, or else its input.
+
+    Nothing is to be done where a batch-norm has done it.
+    """
+    if node.name in builder.fusions:
+        return builder.read(node.inputs[0])
     count = builder.floats(node.name)
     kernel, trained = _kernel(operator), builder.differentiable[node.name]
     kind = ACTIVATIONS[kernel]
@@ -60,6 +65,9 @@ def activation(builder: Builder, node: Node, operator: Operator) -> Buffer:
 
 def activation_backward(builder: Builder, node: Node, operator: Operator, gradient: Buffer) -> None:
     """In place."""
+    if node.name in builder.fusions:
+        builder.deliver(node.inputs[0], gradient)
+        return
     count = builder.floats(node.name)
     kernel = _kernel(operator)
     kind = ACTIVATIONS[kernel]

@@ -8,29 +8,34 @@ from fedsparse.plan import BatchNorm, Node
 
 
 def batch_norm(builder: Builder, node: Node, operator: BatchNorm) -> Buffer:
-    """Keeps its input, and the batch's statistics, for the way back."""
+    """Keeps its input, and the batch's statistics, for the way back.
+
+    Its output is clamped, or left to its reader, where `fusion` says so.
+    """
     channels, positions = builder.channels(node.name)
     for statistic in ("mean", "inverse"):
         builder.extras[node.name, statistic] = builder.buffer(fixed_floats=channels)
     if positions == 1:
         builder.lone_norms.append(node.name)
     source = builder.read(node.inputs[0], saved=True)
+    fields = _fields(builder, node, operator)
+    fusion = builder.fusions[node.name]
+    if fusion.deferred:
+        work = Work(touches=2 * channels * positions)
+        builder.emit("batch_norm_statistics", channels, work, **fields, input=source)
+        made = {name: fields[name] for name in ("mean", "inverse", "scale", "shift", "low", "high")}
+        builder.deferred[fusion.clamp.name if fusion.clamp else node.name] = made
+        return source
     output = builder.buffer(floats=channels * positions)
-    builder.emit(
-        "batch_norm",
-        channels,
-        Work(touches=4 * channels * positions),
-        **_fields(builder, node, operator),
-        input=source,
-        output=output,
-    )
+    work = Work(touches=4 * channels * positions)
+    builder.emit("batch_norm", channels, work, **fields, input=source, output=output)
     return output
 
 
 def batch_norm_backward(
     builder: Builder, node: Node, operator: BatchNorm, gradient: Buffer
 ) -> None:
-    """Turns the gradient of its output into that of its input, in place."""
+    """Turns the gradient of its (clamped) output into that of its input, in place."""
     channels, positions = builder.channels(node.name)
     scale = builder.parameter_gradient(f"{node.name}.weight")
     shift = builder.parameter_gradient(f"{node.name}.bias")
@@ -61,7 +66,10 @@ def _fields(builder: Builder, node: Node, operator: BatchNorm) -> dict[str, Fiel
             ("running_var", "running_var"),
         )
     }
+    low, high = builder.fusions[node.name].bounds
     return tensors | {
+        "low": low,
+        "high": high,
         "channels": channels,
         "positions": positions,
         "eps": float(operator.eps),

@@ -14,7 +14,8 @@ def weighted(builder: Builder, node: Node, operator: Linear | Conv) -> Buffer:
     """Pad the input where the operator asks for it, then one product."""
     layer = _layer(builder, node, operator)
     builder.weights.append(layer.tensor)
-    source = builder.padded(layer.geometry, builder.read(node.inputs[0], saved=True))
+    builder.read(node.inputs[0], saved=True)
+    source = builder.padded(layer.geometry, node.inputs[0])
     output = builder.buffer(floats=layer.geometry.rows * layer.geometry.outputs)
     bias = Ref(store=Store.VALUE, tensor=f"{node.name}.bias") if operator.bias else None
     _kernels(layer).forward(builder, layer, source, output, bias)
@@ -32,7 +33,7 @@ def weighted_backward(
     kernels = _kernels(layer)
     bias = f"{node.name}.bias"
     bias_gradient = builder.parameter_gradient(bias) if operator.bias else None
-    source = builder.padded(layer.geometry, builder.values[node.inputs[0]])
+    source = builder.padded(layer.geometry, node.inputs[0])
     weight_gradient = kernels.weight_gradient(builder, layer, source, gradient, bias_gradient)
     if bias_gradient:
         builder.update(bias, bias_gradient)

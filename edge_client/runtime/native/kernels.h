@@ -6,6 +6,7 @@
 
 #include "activations.h"
 #include "batch_norm.h"
+#include "padding.h"
 #include "dropout.h"
 #include "elementwise.h"
 #include "gates.h"

@@ -95,12 +95,15 @@ typedef struct {
 
 /* Copy a feature map into the middle of a larger one that is zero around it, divided into planes:
  * position (h, w) of plane (p, q) is (h * stride_height + p, w * stride_width + q) of the larger
- * one. Units: channels. */
+ * one. With `mean` and the others, what is copied is batch-normalised and clamped on the way. Units:
+ * channels. */
 typedef struct {
     int64_t channels, height, width, top, left, stride_height, stride_width;
     int64_t planes_down, planes_across, plane_height, plane_width;
+    double low, high;
     const float *input;
     float *output;
+    const float *mean, *inverse, *scale, *shift;
 } pad_arguments;
 
 /* Pooling; backward, `input` is the gradient of the output and `output` that of the input.
@@ -181,10 +184,11 @@ typedef struct {
     float *scale_gradient, *shift_gradient;
 } group_norm_arguments;
 
-/* Batch normalisation; backward, `output` is the gradient, changed in place. Units: channels. */
+/* Batch normalisation, clamped to [low, high] where they are finite; backward, `output` is the
+ * gradient, changed in place. Units: channels. */
 typedef struct {
     int64_t channels, positions, accumulate;
-    double eps, momentum;
+    double eps, momentum, low, high;
     const float *input;
     float *output;
     const float *scale, *shift;

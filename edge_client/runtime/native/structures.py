@@ -93,8 +93,8 @@ class Pad(ctypes.Structure):
     _fields_ = _fields(
         "channels height width top left stride_height stride_width "
         "planes_down planes_across plane_height plane_width",
-        "",
-        "input output",
+        "low high",
+        "input output mean inverse scale shift",
     )
 
 
@@ -166,7 +166,7 @@ class BatchNorm(ctypes.Structure):
 
     _fields_ = _fields(
         "channels positions accumulate",
-        "eps momentum",
+        "eps momentum low high",
         "input output scale shift running_mean running_var mean inverse "
         "scale_gradient shift_gradient",
     )
@@ -219,6 +219,7 @@ ARGUMENTS: Final[dict[str, type[ctypes.Structure]]] = {
     "scatter": Position,
     "gather": Position,
     "pad": Pad,
+    "normalise_pad": Pad,
     "max_pool": Pool,
     "max_pool_backward": Pool,
     "avg_pool": Pool,
@@ -243,6 +244,8 @@ ARGUMENTS: Final[dict[str, type[ctypes.Structure]]] = {
     "clear": Map,
     "batch_norm": BatchNorm,
     "batch_norm_inference": BatchNorm,
+    "batch_norm_statistics": BatchNorm,
+    "batch_norm_statistics_inference": BatchNorm,
     "batch_norm_backward": BatchNorm,
     "group_norm": GroupNorm,
     "group_norm_backward": GroupNorm,

@@ -251,6 +251,7 @@ def assert_gradients_agree(
     oracle = TorchOracle(plan, mask, weights)
     np.testing.assert_allclose(engine.logits(samples), oracle.logits(samples), 1e-5, 1e-5)
     loss = engine.train_step(samples, labels, learning_rate=1.0)
-    expected = oracle.train_step(samples, labels, learning_rate=1.0)
+    equal = micro_batch if micro_batch and batch % micro_batch == 0 else None
+    expected = oracle.train_step(samples, labels, learning_rate=1.0, micro_batch=equal)
     assert loss == pytest.approx(expected, rel=1e-5, abs=1e-5)
     assert_same_weights(engine.weights(), oracle.weights(), 2e-5)
