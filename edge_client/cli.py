@@ -76,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
         "bench",
         help="measure what training costs on this board, for a report",
         description="Time and memory of training steps on this board at several densities, one "
-        "engine at a time: about 2 minutes. Progress is on stderr.",
+        "engine at a time: one minute to ten. Progress is on stderr.",
     )
     add_arguments(bench)
     bench.set_defaults(command=_bench)

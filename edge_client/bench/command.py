@@ -122,7 +122,7 @@ def _measured(plan: Plan, density: float, options: BenchOptions, limits: Limits)
         draw_inputs([Path(folder)])
         contestant = device_engine("sparse", "sparse", folder, options.threads)
         results = race([contestant], rounds=options.rounds, block_s=BLOCK_S, mask_changes=3)
-    return device_figures(plan, case, results["sparse"], limits.fma_per_s)
+    return device_figures(plan, case, results["sparse"], limits)
 
 
 def _page(document: Mapping[str, Any]) -> Sequence[str]:

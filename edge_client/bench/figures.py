@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any, Final
 
 from edge_client.bench.case import Case, setup_from
-from edge_client.bench.limits import copy_limit
+from edge_client.bench.limits import Limits
 from edge_client.bench.race import DEVICE_ENVIRONMENT, Contestant, Result, python_module
 from edge_client.bench.work import step_work
 from edge_client.runtime.cost import sparse_cost
-from edge_client.runtime.native.library import load_library
 from fedsparse.plan import Plan
 
 MB: Final = 1e6
@@ -26,18 +25,19 @@ def device_engine(name: str, engine: str, folder: str, threads: int) -> Contesta
     )
 
 
-def device_figures(plan: Plan, case: Case, result: Result, fma_per_s: float) -> dict[str, Any]:
+def device_figures(plan: Plan, case: Case, result: Result, limits: Limits) -> dict[str, Any]:
     """What the sparse engine takes: times in ms, memory in MB (1e6 bytes) of the whole process.
 
     Args:
         plan, case: what was trained.
         result: of the sparse engine.
-        fma_per_s: what one thread can do.
+        limits: what one thread can do.
     """
     work = step_work(plan, case.kept, case.batch_size)
     cost = sparse_cost(plan, case.kept, case.batch_size, setup=setup_from(result.facts["setup"]))
     baseline = result.facts["baseline_bytes"]
-    memory_per_s = copy_limit(load_library(), work.arena_bytes)
+    moving_s = sum(size / limits.copy_at(size) for size in work.moved_bytes)
+    computing_s = work.multiply_adds / limits.fma_per_s
     return {
         "step_ms": 1e3 * result.step_s,
         "peak_rss_mb": result.peak_bytes / MB,
@@ -48,7 +48,7 @@ def device_figures(plan: Plan, case: Case, result: Result, fma_per_s: float) -> 
         "kept": sum(case.kept),
         "parameters": plan.num_prunable + plan.num_dense,
         "multiply_adds": work.multiply_adds,
-        "moved_mb": work.moved_bytes / MB,
-        "fraction_of_fma_peak": work.multiply_adds / result.step_s / fma_per_s / case.threads,
-        "fraction_of_memory_limit": work.moved_bytes / result.step_s / memory_per_s,
+        "moved_mb": sum(work.moved_bytes) / MB,
+        "fraction_of_fma_peak": computing_s / result.step_s / case.threads,
+        "fraction_of_memory_limit": moving_s / result.step_s / case.threads,
     }

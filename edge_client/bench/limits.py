@@ -16,9 +16,15 @@ from edge_client.runtime.native.structures import Call, Limit
 FLOAT_BYTES: Final = 4
 ALIGNMENT: Final = 64
 SUMS: Final = 12  # chains of limits.h
-# Sizes of what is read, well within a level of the cache on every board that there is a profile of;
-# the last is larger than any cache of theirs.
-LEVELS: Final = {"l1": 16 * 1024, "l2": 192 * 1024, "dram": 64 * 2**20}
+# Sizes of what is read. The first two lie within a cache level of every board that there is a
+# profile of, the last is larger than their caches; the others may be either.
+LEVELS: Final = {
+    "l1": 16 * 1024,
+    "l2": 192 * 1024,
+    "2_mib": 2 * 2**20,
+    "16_mib": 16 * 2**20,
+    "dram": 64 * 2**20,
+}
 BURST_S: Final = 0.02  # one timed call
 BURSTS: Final = 7
 
@@ -30,14 +36,22 @@ class Limits:
     Attributes:
         variant: which vectors.
         fma_per_s: multiply-adds per second, in registers.
-        load_bytes_per_s, copy_bytes_per_s: `l1`, `l2`, `dram` -> bytes per second that are read,
-            or read and written (a byte copied counts twice).
+        sizes: name of a level -> bytes of the block in which it was measured.
+        load_bytes_per_s, copy_bytes_per_s: level -> bytes per second that are read, or read and
+            written (a byte copied counts twice).
     """
 
     variant: str
     fma_per_s: float
+    sizes: dict[str, int]
     load_bytes_per_s: dict[str, float]
     copy_bytes_per_s: dict[str, float]
+
+    def copy_at(self, size_bytes: int) -> float:
+        """Bytes per second of a copy in the largest measured block that is no larger."""
+        ordered = sorted(self.sizes, key=self.sizes.__getitem__)
+        fitting = [name for name in ordered if self.sizes[name] <= size_bytes]
+        return self.copy_bytes_per_s[fitting[-1] if fitting else ordered[0]]
 
     def to_document(self) -> dict[str, object]:
         """For JSON."""
@@ -59,6 +73,7 @@ def measure_limits(
     return Limits(
         variant=chosen,
         fma_per_s=bench.fma_per_s(),
+        sizes=dict(levels),
         load_bytes_per_s={name: bench.traffic("load_limit", size) for name, size in levels.items()},
         copy_bytes_per_s={
             # both halves together have the size: the copy stays in its level
@@ -66,12 +81,6 @@ def measure_limits(
             for name, size in levels.items()
         },
     )
-
-
-def copy_limit(library: Library, size_bytes: int) -> float:
-    """Bytes per second, read and written, of a copy within a block of `size_bytes`."""
-    bench = _Bench(library, library.variants[0], size_bytes)
-    return 2 * bench.traffic("copy_limit", size_bytes // 2)
 
 
 class _Bench:

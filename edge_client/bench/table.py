@@ -40,7 +40,7 @@ def limits_lines(limits: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     """What one thread of the machine can do, in each variant of the kernels."""
     for name, one in limits.items():
         load, copy = (
-            "/".join(f"{rate / 1e9:.3g}" for rate in one[which].values())
+            "/".join(f"{one[which][level] / 1e9:.3g}" for level in ("l1", "l2", "dram"))
             for which in ("load_bytes_per_s", "copy_bytes_per_s")
         )
         yield (

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edge_client.runtime.arena import lay_out
 from edge_client.runtime.lowering import lower
 from edge_client.runtime.program import Buffer, Instruction
 from fedsparse.plan import Plan
@@ -17,14 +16,12 @@ class StepWork:
 
     Attributes:
         multiply_adds: of products with kept weights: forward, weight gradient, input gradient.
-        moved_bytes: of the buffers that every call reads or writes, each once a call; weights and
-            indices aside.
-        arena_bytes: of the memory that these buffers share.
+        moved_bytes: by call: the buffers that it reads or writes, each once; weights and indices
+            aside.
     """
 
     multiply_adds: int
-    moved_bytes: int
-    arena_bytes: int
+    moved_bytes: tuple[int, ...]
 
 
 def step_work(plan: Plan, kept: Sequence[int], batch_size: int) -> StepWork:
@@ -32,8 +29,7 @@ def step_work(plan: Plan, kept: Sequence[int], batch_size: int) -> StepWork:
     program = lower(plan, kept, momentum=0.9)
     return StepWork(
         multiply_adds=sum(one.work.multiply_adds for one in program.instructions) * batch_size,
-        moved_bytes=sum(moved_bytes(one, batch_size) for one in program.instructions),
-        arena_bytes=lay_out(program.buffers, batch_size).size_bytes,
+        moved_bytes=tuple(moved_bytes(one, batch_size) for one in program.instructions),
     )
 
 

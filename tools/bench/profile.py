@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -149,13 +149,12 @@ def _cells(profile: Profile, one: CallTime) -> list[str]:
 
 def _caption(profile: Profile) -> str:
     limits = profile.limits
-    load, copy = ("/".join(f"{rate / 1e9:.0f}" for rate in rates) for rates in _traffic(limits))
+    load, copy = (
+        "/".join(f"{rates[level] / 1e9:.0f}" for level in ("l1", "l2", "dram"))
+        for rates in (limits.load_bytes_per_s, limits.copy_bytes_per_s)
+    )
     share = profile.multiply_adds / profile.seconds / limits.fma_per_s
     return (
         f"{100 * share:.1f} % of {limits.fma_per_s / 1e9:.1f} G multiply-adds/s "
         f"({limits.variant})\nL1/L2/DRAM: load {load}, copy {copy} GB/s"
     )
-
-
-def _traffic(limits: Limits) -> Sequence[Sequence[float]]:
-    return list(limits.load_bytes_per_s.values()), list(limits.copy_bytes_per_s.values())

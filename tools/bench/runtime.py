@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from edge_client.bench.case import Calibrated, Case, kept_at, read_calibrated, write_case
 from edge_client.bench.figures import MB, device_engine, device_figures
+from edge_client.bench.limits import Limits
 from edge_client.bench.race import (
     Contestant,
     Progress,
@@ -77,7 +78,7 @@ def measure_model(
     folder: Path,
     conditions: Conditions,
     progress: Progress,
-    fma_per_s: float,
+    limits: Limits,
 ) -> dict[str, dict[str, Any]]:
     """Measure one model: density -> figures, as docs/runtime.md describes them.
 
@@ -88,7 +89,7 @@ def measure_model(
         folder: for the cases.
         conditions: how.
         progress: is told what happens.
-        fma_per_s: the machine's limit.
+        limits: of the machine.
 
     Raises:
         WorkerError: an engine's process died; all are ended.
@@ -122,7 +123,7 @@ def measure_model(
             if _name(engine, density) in results
         }
         calibrated = read_calibrated(folder / key(density))
-        row = _row(plan, cases[density], measured, calibrated, fma_per_s)
+        row = _row(plan, cases[density], measured, calibrated, limits)
         rows[key(density)] = {**row, "targets": verdicts(model, key(density), row)}
     return rows
 
@@ -168,7 +169,7 @@ def _row(
     case: Case,
     measured: Mapping[str, Result],
     calibrated: Calibrated,
-    fma_per_s: float,
+    limits: Limits,
 ) -> dict[str, Any]:
     ms = {name: 1e3 * result.step_s for name, result in measured.items()}
     best_dense = min((ms[name] for name in DENSE_ENGINES if name in ms), default=None)
@@ -176,7 +177,7 @@ def _row(
         "speedup": _ratio(ms.get("torch"), ms["sparse"]),
         "speedup_vs_graph": _ratio(ms.get("graph"), ms["sparse"]),
         "speedup_vs_masked": _ratio(ms.get("torch_masked"), ms["sparse"]),
-        **device_figures(plan, case, measured["sparse"], fma_per_s),
+        **device_figures(plan, case, measured["sparse"], limits),
         **{f"{name}_ms": ms.get(name) for name in (*ENGINES, "graph") if name != "sparse"},
         **{
             f"{name}_peak_rss_mb": result.peak_bytes / MB

@@ -70,7 +70,7 @@ def run_runtime(request: RuntimeRequest) -> None:
                 Path(folder) / plan.digest[:12],
                 request.conditions,
                 progress.tell,
-                limits.fma_per_s,
+                limits,
             )
             progress.end()
             write_results(request.output, header, rows)
