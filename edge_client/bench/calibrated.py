@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_client.bench.case import Calibrated, read_case, write_calibrated
+from edge_client.bench.case import GRAPH_FILE, Calibrated, read_case, write_calibrated
 from edge_client.calibration import kept_by_name
 from edge_client.runtime.auto import Choices, calibrate
 
@@ -21,12 +21,13 @@ def calibrate_cases(folders: list[Path]) -> None:
     cases = [read_case(folder) for folder in folders]
     plan, first = cases[0]
     kept = [case.kept for _, case in cases]
+    graph = folders[0] / GRAPH_FILE
     timings = calibrate(
         plan,
         kept,
         first.batch_size,
         rng=np.random.default_rng(first.seed),
-        choices=Choices(threads=first.threads),
+        choices=Choices(threads=first.threads, graph=graph if graph.is_file() else None),
     )
     for folder, counts, timing in zip(folders, kept, timings, strict=True):
         setup = timing.setup(kept_by_name(plan, counts), first.batch_size)

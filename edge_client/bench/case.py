@@ -14,6 +14,7 @@ from fedsparse.plan import Plan, Role
 
 MOMENTUM: Final = 0.9
 LEARNING_RATE: Final = 1e-3  # so small that nothing diverges within a measurement
+GRAPH_FILE: Final = "training.graph"  # where the engine `graph` takes part
 BATCHES: Final = 4  # different ones, taken in turn, as an epoch does
 
 

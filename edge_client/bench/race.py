@@ -245,7 +245,7 @@ def draw_inputs(folders: Sequence[Path]) -> None:
     Raises:
         WorkerError: it failed.
     """
-    _do("drawing the arrays", python_module("edge_client.bench.inputs", *map(str, folders)), 1)
+    run_once("drawing the arrays", python_module("edge_client.bench.inputs", *map(str, folders)), 1)
 
 
 def calibrate(folders: Sequence[Path], threads: int) -> None:
@@ -255,10 +255,15 @@ def calibrate(folders: Sequence[Path], threads: int) -> None:
         WorkerError: it failed.
     """
     command = python_module("edge_client.bench.calibrated", *map(str, folders))
-    _do("the calibration", command, threads)
+    run_once("the calibration", command, threads)
 
 
-def _do(name: str, command: tuple[str, ...], threads: int) -> None:
+def run_once(name: str, command: tuple[str, ...], threads: int) -> None:
+    """Run a helper process to its end.
+
+    Raises:
+        WorkerError: it failed; the message has its name and its last words.
+    """
     one = Contestant(name=name, command=command, threads=threads, environment=DEVICE_ENVIRONMENT)
     done = subprocess.run(command, env=_environment(one), capture_output=True, check=False)  # noqa: S603
     if done.returncode:

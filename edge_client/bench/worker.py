@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from edge_client.lean import OPENSSL_HASHES, leave_out
 
@@ -19,6 +19,7 @@ leave_out(OPENSSL_HASHES)  # as the trainer does, before anything imports hashli
 import numpy as np  # noqa: E402
 
 from edge_client.bench.case import (  # noqa: E402
+    GRAPH_FILE,
     LEARNING_RATE,
     MOMENTUM,
     Case,
@@ -35,6 +36,9 @@ from edge_client.runtime.sparse import SparseEngine  # noqa: E402
 from fedsparse.errors import FedSparseError  # noqa: E402
 from fedsparse.plan import Plan  # noqa: E402
 from fedsparse.types import BoolArray  # noqa: E402
+
+if TYPE_CHECKING:
+    from edge_client.runtime.graph import GraphEngine
 
 EXIT_REFUSED: Final = 2
 
@@ -81,14 +85,23 @@ def dense(_: Path, plan: Plan, case: Case, inputs: Inputs) -> SparseEngine:
     return _native(plan, case, inputs, replace(_setup(case), dense_layers=weight_names(plan)))
 
 
-def auto(folder: Path, plan: Plan, case: Case, inputs: Inputs) -> SparseEngine:
+def graph(folder: Path, plan: Plan, case: Case, inputs: Inputs) -> GraphEngine:
+    """The training graph in onnxruntime."""
+    return _graph(folder, plan, case, inputs, replace(_setup(case), engine="graph"))
+
+
+def auto(folder: Path, plan: Plan, case: Case, inputs: Inputs) -> SparseEngine | GraphEngine:
     """What calibration chose for the case."""
-    return _native(plan, case, inputs, read_calibrated(folder).setup)
+    setup = read_calibrated(folder).setup
+    if setup.engine == "graph":
+        return _graph(folder, plan, case, inputs, setup)
+    return _native(plan, case, inputs, setup)
 
 
-ENGINES: Final[dict[str, Callable[[Path, Plan, Case, Inputs], SparseEngine]]] = {
+ENGINES: Final[dict[str, Callable[[Path, Plan, Case, Inputs], SparseEngine | GraphEngine]]] = {
     "sparse": sparse,
     "dense": dense,
+    "graph": graph,
     "auto": auto,
 }
 
@@ -102,6 +115,20 @@ def _native(plan: Plan, case: Case, inputs: Inputs, setup: EngineSetup) -> Spars
         plan,
         inputs.mask,
         inputs.weights,
+        batch_size=case.batch_size,
+        setup=setup,
+        momentum=MOMENTUM,
+    )
+
+
+def _graph(folder: Path, plan: Plan, case: Case, inputs: Inputs, setup: EngineSetup) -> GraphEngine:
+    from edge_client.runtime.graph import GraphEngine  # onnxruntime, in no other worker's memory
+
+    return GraphEngine(
+        plan,
+        inputs.mask,
+        inputs.weights,
+        graph=folder / GRAPH_FILE,
         batch_size=case.batch_size,
         setup=setup,
         momentum=MOMENTUM,

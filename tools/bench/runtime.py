@@ -21,15 +21,17 @@ from edge_client.bench.race import (
     draw_inputs,
     python_module,
     race,
+    run_once,
 )
 from fedsparse.errors import ConfigError
 from fedsparse.plan import Plan
 from tools.bench.targets import verdicts
 
 TORCH: Final = "tools.bench.torch_worker"
+EXPORT: Final = "tools.bench.graph_export"
 TORCH_ENGINES: Final = {"torch": "dense", "torch_masked": "masked"}
 # `dense` is the native engine with dense kernels throughout.
-ENGINES: Final = (*TORCH_ENGINES, "sparse", "dense", "auto")
+ENGINES: Final = (*TORCH_ENGINES, "graph", "sparse", "dense", "auto")
 ONCE: Final = ("torch", "dense")  # a model, not at every density: it makes no difference to them
 DENSE_ENGINES: Final = ("dense", "graph")  # that need no torch
 DENSE: Final = 1.0
@@ -62,7 +64,8 @@ def available_engines(*, with_torch: bool) -> tuple[str, ...]:
         ConfigError: torch is asked for and missing.
     """
     if not with_torch:
-        return tuple(name for name in ENGINES if name not in TORCH_ENGINES)
+        without = (*TORCH_ENGINES, "graph")  # which torch exports
+        return tuple(name for name in ENGINES if name not in without)
     if find_spec("torch") is None:
         raise ConfigError(
             'torch, which the engines are compared with, is missing: pip install "fedsparse[torch]"'
@@ -106,6 +109,10 @@ def measure_model(
     for density, case in cases.items():
         write_case(folder / key(density), plan, case)
     draw_inputs([folder / key(density) for density in cases])
+    if "graph" in conditions.engines:
+        progress("exporting the graph", 0.0)
+        folders = [str(folder / key(density)) for density in cases]
+        run_once("the graph's export", python_module(EXPORT, *folders), conditions.threads)
     progress("calibrating", 0.0)
     calibrate([folder / key(density) for density in densities], conditions.threads)
     results = race(
@@ -178,7 +185,7 @@ def _row(
         "speedup_vs_graph": _ratio(ms.get("graph"), ms["sparse"]),
         "speedup_vs_masked": _ratio(ms.get("torch_masked"), ms["sparse"]),
         **device_figures(plan, case, measured["sparse"], limits),
-        **{f"{name}_ms": ms.get(name) for name in (*ENGINES, "graph") if name != "sparse"},
+        **{f"{name}_ms": ms.get(name) for name in ENGINES if name != "sparse"},
         **{
             f"{name}_peak_rss_mb": result.peak_bytes / MB
             for name, result in measured.items()
