@@ -63,7 +63,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"edge-client {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    run = commands.add_parser("run", help="take part in the jobs of an aggregator")
+    run = commands.add_parser(
+        "run",
+        help="take part in the jobs of an aggregator",
+        epilog="[budget] in client.toml bounds what training may use: memory_fraction (0.5) and "
+        "memory_mib, of memory; threads (1), the most; engine (auto, sparse or graph).",
+    )
     run.add_argument("config", type=Path, metavar="client.toml", help="who the device is")
     run.add_argument(
         "--log-level",

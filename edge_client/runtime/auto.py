@@ -17,22 +17,23 @@ import numpy as np
 
 from edge_client.calibration import LayerTiming, LevelTiming, kept_by_name
 from edge_client.runtime.cost import sparse_cost
+from edge_client.runtime.engine import Engine
+from edge_client.runtime.engines import Optimizer, graph_engine_is_here, open_engine
 from edge_client.runtime.micro_batches import micro_batches, passes
-from edge_client.runtime.native.library import Library
 from edge_client.runtime.native.timed import TimedLibrary
 from edge_client.runtime.setup import EngineSetup
 from edge_client.runtime.sparse import SparseEngine
 from edge_client.runtime.targets import Targets, random_targets
 from fedsparse.errors import EngineError
 from fedsparse.plan import Plan, Role
+from fedsparse.plan.training_graph import TrainingGraph
 from fedsparse.sparsity.masks import random_mask
 from fedsparse.types import BoolArray, Float32Array, Weights
 
 BUDGET_S: Final = 0.5  # for all measurements together, on a machine that can
 SLOW_S: Final = 0.25  # what took so long is not run again only to be surer
 MOST_RUNS: Final = 30
-WORTH_THREADS: Final = 0.95  # several threads must take this share of one's time, or less
-MOMENTUM: Final = 0.9
+WORTH_CHANGE: Final = 0.95  # threads or another engine must take this share of the time, or less
 AUTO: Final = "auto"
 
 
@@ -44,7 +45,7 @@ class Choices:
         threads: the most.
         engine: `auto`; or `sparse`, its sparse kernels alone, which give the same result to the
             bit in every run; or `graph` alone.
-        graph: the training step of the model as a graph; None where there is none.
+        graph: the file of the model's training graph; None where there is none.
     """
 
     threads: int = 1
@@ -77,7 +78,7 @@ def calibrate(
         EngineError: the engine cannot run the plan.
     """
     allowed = choices or Choices()
-    if allowed.engine == "graph":
+    if allowed.engine == "graph" and allowed.graph is None:
         raise EngineError(
             f'the graph engine is asked for ([budget] engine = "graph"), but this device has no '
             f"graph of '{plan.name}': set engine = \"auto\""
@@ -92,6 +93,7 @@ def calibrate(
         targets=random_targets(plan, batch_size, rng),
         each_s=budget_s / timings,
         clock=clock,
+        graph=allowed.graph,
     )
     masks = [random_mask(plan, counts, rng) for counts in kept]
     dense_s = bench.layers_s(masks[0], dense=True) if by_layer else {}
@@ -121,13 +123,14 @@ class _Bench:
     targets: Targets
     each_s: float
     clock: Callable[[], float]
+    graph: Path | None = None
     library: TimedLibrary = field(default_factory=TimedLibrary)
 
     def layers_s(self, mask: BoolArray, *, dense: bool) -> dict[str, float]:
         """Seconds of each weight tensor's kernels in a step, all of them sparse or all dense."""
         names = [tensor.name for tensor in self.plan.tensors if tensor.role is Role.WEIGHT]
         setup = EngineSetup(micro_batch=self.batch_size, dense_layers=tuple(names) if dense else ())
-        engine = self._open(mask, setup, self.library)
+        engine = self._native(mask, setup)
         self._step_s(engine, self.batch_size)
         seconds = dict.fromkeys(names, 0.0)
         for instruction, taken in zip(engine.program.instructions, self._calls_s(), strict=True):
@@ -140,29 +143,49 @@ class _Bench:
         """Seconds of a step of the whole batch, in one piece."""
         return self._step_s(self._open(mask, setup), self.batch_size)
 
+    def work(self, kept: Sequence[int], setup: EngineSetup) -> int:
+        """Multiply-adds of a step of the whole batch."""
+        if setup.engine == "graph" and self.graph is not None:
+            graph = TrainingGraph.from_bytes(self.graph.read_bytes())
+            return graph.multiply_adds * self.batch_size
+        return sparse_cost(self.plan, kept, self.batch_size, setup=setup).multiply_adds
+
     def divided_step_s(self, mask: BoolArray, setup: EngineSetup) -> float:
         """Seconds of a step in micro-batches: one of them is run, and what a step does once."""
-        engine = self._open(mask, setup, self.library)
+        if setup.engine == "graph":  # which updates after every pass then, but that is short
+            pass_s = self._step_s(self._open(mask, setup), setup.micro_batch)
+            return passes(self.batch_size, setup.micro_batch) * pass_s
+        engine = self._native(mask, setup)
         pass_s = self._step_s(engine, setup.micro_batch)
         calls_s = self._calls_s()
         start, update = len(engine.program.start), len(engine.program.update)
         once_s = sum(calls_s[:start]) + sum(calls_s[len(calls_s) - update :])
         return once_s + passes(self.batch_size, setup.micro_batch) * max(0.0, pass_s - once_s)
 
-    def _open(
-        self, mask: BoolArray, setup: EngineSetup, library: Library | None = None
-    ) -> SparseEngine:
+    def _open(self, mask: BoolArray, setup: EngineSetup) -> Engine:
+        return open_engine(
+            self.plan,
+            mask,
+            plain_weights(self.plan, mask),
+            batch_size=self.batch_size,
+            setup=setup,
+            optimizer=Optimizer(),
+            graph=self.graph,
+        )
+
+    def _native(self, mask: BoolArray, setup: EngineSetup) -> SparseEngine:
+        """With a clock at every call."""
         return SparseEngine(
             self.plan,
             mask,
             plain_weights(self.plan, mask),
             batch_size=self.batch_size,
             setup=setup,
-            momentum=MOMENTUM,
-            library=library,
+            momentum=Optimizer().momentum,
+            library=self.library,
         )
 
-    def _step_s(self, engine: SparseEngine, batch: int) -> float:
+    def _step_s(self, engine: Engine, batch: int) -> float:
         """Seconds of a step of `batch` samples, the fastest of several."""
         self.library.times.clear()
         samples, targets = self.samples[:batch], self.targets[:batch]
@@ -200,19 +223,37 @@ def _level(
     }
     dense = tuple(name for name in layers if layers[name].prefers_dense(counts[name]))
     setup = EngineSetup(micro_batch=size, dense_layers=dense)
-    step_s = {size: bench.step_s(mask, setup)}
-    if choices.threads > 1:
-        shared = replace(setup, threads=choices.threads)
-        shared_s = bench.step_s(mask, shared)
-        if shared_s < WORTH_THREADS * step_s[size]:
-            setup, step_s = shared, {size: shared_s}
+    setup, whole_s = _fastest(bench, mask, _candidates(setup, choices))
+    step_s = {size: whole_s}
     for smaller in micro_batches(bench.plan, size)[1:]:
         measured_s = bench.divided_step_s(mask, replace(setup, micro_batch=smaller))
         step_s[smaller] = max(measured_s, *step_s.values())
     return LevelTiming(
         step_s=step_s,
-        multiply_adds=sparse_cost(bench.plan, kept, size, setup=setup).multiply_adds,
+        multiply_adds=bench.work(kept, setup),
         engine=setup.engine,
         threads=setup.threads,
         layers=layers,
     )
+
+
+def _candidates(native: EngineSetup, choices: Choices) -> list[EngineSetup]:
+    """Engines with one thread and with all; a later one must be worth it."""
+    engines = [native] if choices.engine != "graph" else []
+    graph_is_wanted = choices.engine in (AUTO, "graph") and graph_engine_is_here(choices.graph)
+    if graph_is_wanted or not engines:
+        engines.append(replace(native, engine="graph", dense_layers=()))
+    threads = (1,) if choices.threads == 1 else (1, choices.threads)
+    return [replace(setup, threads=count) for setup in engines for count in threads]
+
+
+def _fastest(
+    bench: _Bench, mask: BoolArray, candidates: Sequence[EngineSetup]
+) -> tuple[EngineSetup, float]:
+    """The setup of the fastest step, and its seconds; hardly faster is not faster."""
+    best, best_s = candidates[0], bench.step_s(mask, candidates[0])
+    for setup in candidates[1:]:
+        taken_s = bench.step_s(mask, setup)
+        if taken_s < WORTH_CHANGE * best_s:
+            best, best_s = setup, taken_s
+    return best, best_s

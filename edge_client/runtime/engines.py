@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
 
 from edge_client.runtime.engine import Engine
 from edge_client.runtime.setup import EngineSetup
@@ -27,15 +29,39 @@ def open_engine(
     batch_size: int,
     setup: EngineSetup,
     optimizer: Optimizer,
+    graph: Path | None = None,
     seed: int = 0,
 ) -> Engine:
     """The engine that `setup` names, ready to train (`edge_client.runtime.engine.Engine`).
 
+    Args:
+        plan: the model.
+        mask, weights: as `Engine` says.
+        batch_size: the largest batch.
+        setup: how steps are run.
+        optimizer: what they do.
+        graph: the file of the model's training graph, which the engine `graph` needs.
+        seed: of dropout.
+
     Raises:
         EngineError: mask or weights do not fit the plan, or the engine does not run here.
     """
-    if setup.engine != "sparse":
-        raise EngineError(f"this device has no engine '{setup.engine}' for '{plan.name}'")
+    if setup.engine == "graph":
+        if graph is None:
+            raise EngineError(f"the graph engine needs a training graph of '{plan.name}'")
+        from edge_client.runtime.graph import GraphEngine
+
+        return GraphEngine(
+            plan,
+            mask,
+            weights,
+            graph=graph,
+            batch_size=batch_size,
+            setup=setup,
+            momentum=optimizer.momentum,
+            weight_decay=optimizer.weight_decay,
+            seed=seed,
+        )
     from edge_client.runtime.sparse import SparseEngine
 
     return SparseEngine(
@@ -48,3 +74,8 @@ def open_engine(
         weight_decay=optimizer.weight_decay,
         seed=seed,
     )
+
+
+def graph_engine_is_here(graph: Path | None) -> bool:
+    """Whether there is a graph, and onnxruntime to run it with."""
+    return graph is not None and find_spec("onnxruntime") is not None

@@ -29,6 +29,7 @@ class TrainRequest:
         output: where the update message is to be written.
         setup: how the device has decided to run the steps.
         agent_rss_bytes: the agent's peak memory, to be reported with the trainer's.
+        graph: the file of the model's training graph; empty where there is none.
     """
 
     frame: str
@@ -39,6 +40,7 @@ class TrainRequest:
     output: str
     setup: EngineSetup
     agent_rss_bytes: int
+    graph: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +54,7 @@ class CalibrateRequest:
         output: where the calibration is to be written.
         threads: the most that the engine may use.
         engine: `auto`, or the only one that may be chosen.
-        graph: the training step of the model as a graph; empty where there is none.
+        graph: the file of the model's training graph; empty where there is none.
     """
 
     plan: str

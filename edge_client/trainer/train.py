@@ -82,6 +82,7 @@ def run_task(request: TrainRequest) -> int:
         batch_size=task.batch_size,
         setup=request.setup,
         optimizer=Optimizer(momentum=task.momentum, weight_decay=task.weight_decay),
+        graph=Path(request.graph) if request.graph else None,
         seed=task.seed % 2**32,
     )
     del weights, parts, body

@@ -63,7 +63,8 @@ class Fleet:
         )
         (folder / "job.toml").write_text(to_toml(self.job), encoding="utf-8")
         self.devices = [f"device-{number}" for number in range(3)]
-        for device, data in zip(self.devices, prepared.devices, strict=True):
+        self.samples = dict(zip(self.devices, prepared.devices, strict=True))
+        for device, data in self.samples.items():
             client = ClientConfig(
                 device=device,
                 site=self.job.site,

@@ -107,6 +107,24 @@ def test_a_device_that_stays_away_does_not_stop_the_round_and_rejoins_under_its_
         assert back["round"] > 2
 
 
+def test_a_device_whose_training_diverges_is_reported_and_sends_no_weights(tmp_path: Path) -> None:
+    """Its samples are beyond all scale: finite, but not what comes of them."""
+    with Fleet(tmp_path, replace(JOB, rounds=2)) as fleet:
+        with np.load(fleet.samples["device-1"]) as arrays:
+            x, y = arrays["x"].astype(np.float32), arrays["y"]
+        np.savez(fleet.samples["device-1"], x=(x + 1) * np.float32(1e37), y=y)
+        fleet.start()
+        done = fleet.wait_until_done()
+    failures = fleet.named("device_failed")
+    assert {failure["device"] for failure in failures} == {"device-1"}
+    assert all("training diverged: the loss is" in failure["reason"] for failure in failures)
+    assert {failure["round"] for failure in failures} == {0, 1, 2}
+    assert {update["device"] for update in fleet.named("update")} == {"device-0", "device-2"}
+    closed = [one for one in fleet.named("round_closed") if one["stage"] == "train"]
+    assert [(one["updates"], one["cohort"]) for one in closed] == [(2, 3), (2, 3)]
+    assert max(done["accuracy"].values()) > 0.2
+
+
 def test_without_a_test_set_the_hold_outs_of_the_devices_judge_the_model(tmp_path: Path) -> None:
     with Fleet(tmp_path, test_set=False) as fleet:
         fleet.start()

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from engine_plans import residual_plan
+from engines import graph_of
 
 from edge_client.calibration import LevelTiming, kept_by_name
 from edge_client.runtime import auto
@@ -20,6 +23,7 @@ from fedsparse.errors import EngineError
 from fedsparse.plan import Loss, Plan
 from fedsparse.plan.zoo import PLANS
 from fedsparse.sparsity.masks import random_mask
+from fedsparse.types import BoolArray
 
 
 def counts(plan: Plan, share: float) -> list[int]:
@@ -124,6 +128,46 @@ def test_a_graph_that_is_asked_for_and_not_there_is_an_error_that_says_what_to_d
             rng=np.random.default_rng(0),
             choices=Choices(engine="graph"),
         )
+
+
+@pytest.fixture
+def graph(tmp_path: Path) -> Path:
+    path = tmp_path / "training.graph"
+    path.write_bytes(graph_of(PLANS["digits"]()).to_bytes())
+    return path
+
+
+@pytest.mark.parametrize(("native_s", "engine"), [(100.0, "graph"), (1e-9, "sparse")])
+def test_the_graph_is_taken_where_it_is_faster(
+    graph: Path, native_s: float, engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """onnxruntime really runs here, and takes its time; the native engine's is what a test says."""
+    plain = auto._Bench.step_s
+
+    def step_s(bench: auto._Bench, mask: BoolArray, setup: EngineSetup) -> float:
+        return native_s if setup.engine == "sparse" else plain(bench, mask, setup)
+
+    monkeypatch.setattr(auto._Bench, "step_s", step_s)
+    (timing,) = timings_of(PLANS["digits"](), (0.2,), Choices(graph=graph))
+    assert timing.engine == engine
+    assert list(timing.step_s) == [8, 4, 2, 1]
+
+
+def test_the_graph_alone_is_timed_where_it_is_asked_for(graph: Path) -> None:
+    (timing,) = timings_of(PLANS["digits"](), (0.2,), Choices(graph=graph, engine="graph"))
+    setup = timing.setup(kept_by_name(PLANS["digits"](), counts(PLANS["digits"](), 0.2)), 4)
+    assert setup == EngineSetup(engine="graph", micro_batch=4)
+
+
+def test_without_onnxruntime_the_native_engine_is_taken(
+    graph: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.setattr("edge_client.runtime.engines.find_spec", lambda _: None)
+    (timing,) = timings_of(PLANS["digits"](), (0.2,), Choices(graph=graph))
+    assert timing.engine == "sparse"
+    with pytest.raises(EngineError, match="pip install"):
+        timings_of(PLANS["digits"](), (0.2,), Choices(graph=graph, engine="graph"))
 
 
 class Counted(Library):

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from trainer_runs import ROOT, Job, calibrate, run_trainer, train, write_data, write_task
 
+from aggregator.models.training_graph import plan_graph
 from edge_client.runtime.setup import EngineSetup
 from edge_client.trainer.request import (
     EXIT_BAD_DATA,
@@ -23,6 +24,8 @@ from edge_client.trainer.request import (
 )
 from fedsparse.plan.builder import PlanBuilder
 from fedsparse.plan.zoo import PLANS
+from fedsparse.wire.headers import decode_message
+from fedsparse.wire.messages import Update
 
 DIGITS = Job(plan=PLANS["digits"](), batch_size=16)
 
@@ -59,6 +62,21 @@ def test_a_setup_of_an_engine_that_is_not_here_is_refused(tmp_path: Path) -> Non
     done = run_trainer(tmp_path, request)
     assert done.returncode == EXIT_REFUSED
     assert "graph" in last_line(done)
+
+
+def test_the_graph_engine_does_a_task_where_it_was_chosen(tmp_path: Path) -> None:
+    request = write_task(tmp_path, DIGITS)
+    (tmp_path / "training.graph").write_bytes(plan_graph(DIGITS.plan).to_bytes())
+    setup = EngineSetup(engine="graph", micro_batch=8)
+    chosen = replace(request, setup=setup, graph=str(tmp_path / "training.graph"))
+    losses = []
+    for asked in (request, chosen):
+        done = run_trainer(tmp_path, asked)
+        assert done.returncode == 0, done.stderr
+        message, _ = decode_message(Path(request.output).read_bytes())
+        assert isinstance(message, Update)
+        losses.append(message.loss)
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
 def limited(
