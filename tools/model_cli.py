@@ -41,11 +41,16 @@ def import_command(
     loss: Annotated[
         Loss, typer.Option(help="cross_entropy: classes; mse: numbers; bce: several yes or no")
     ] = Loss.CROSS_ENTROPY,
+    graph: Annotated[
+        bool, typer.Option(help="make a model that no plan expresses a training graph")
+    ] = True,
 ) -> None:
     """Turn a torch module or an ONNX file into a plan.
 
     Every convolution and linear layer is pruned but a last linear layer, depthwise convolutions
     and what has less than 1,000 weights; --prune adds to that, --dense takes away and is stronger.
+    A torch module with operators that no plan has becomes a training graph (--graph), which devices
+    with onnxruntime can train; it is written beside the plan, as .graph.
     """
     from aggregator.models.importing import import_model
     from aggregator.models.weights import save_weights
@@ -58,8 +63,11 @@ def import_command(
             loss=loss,
             prune=prune or (),
             dense=dense or (),
+            graph=graph,
         )
-        _write(output, imported.plan)
+        _write(output, imported.plan.to_json().encode())
+        if imported.graph is not None:
+            _write(output.with_suffix(".graph"), imported.graph.to_bytes())
         if weights is not None:
             save_weights(weights, imported.values)
     for note in imported.notes:
@@ -116,9 +124,9 @@ def _parse_shape(text: str) -> Shape | None:
     return tuple(int(size) for size in sizes)
 
 
-def _write(path: Path, plan: Plan) -> None:
+def _write(path: Path, data: bytes) -> None:
     try:
-        write_durably(path, plan.to_json().encode())
+        write_durably(path, data)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be written: {error.strerror}") from error
 

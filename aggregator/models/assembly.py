@@ -27,6 +27,7 @@ from fedsparse.plan import (
     Sigmoid,
 )
 from fedsparse.plan.builder import PlanBuilder
+from fedsparse.plan.training_graph import TrainingGraph
 from fedsparse.types import Float32Array
 
 SUPPORTED: Final = (
@@ -45,6 +46,7 @@ class Imported:
         plan: its operators.
         values: its parameters by tensor name, each in its dense shape.
         notes: what the operator should know, one sentence each.
+        graph: the training graph, where the plan is one.
         ending: `softmax`, `log_softmax` or `sigmoid` where the model ended in one that belongs to
             the loss; the plan ends before it.
     """
@@ -52,6 +54,7 @@ class Imported:
     plan: Plan
     values: dict[str, Float32Array]
     notes: tuple[str, ...] = ()
+    graph: TrainingGraph | None = None
     ending: str = ""
 
 
@@ -66,6 +69,10 @@ class Value:
 
     node: str
     shape: Shape
+
+
+class UnexpressedError(PlanError):
+    """A model has operators that no plan has, all of them named; or its graph cannot be seen."""
 
 
 class UnplannedError(Exception):
@@ -231,10 +238,11 @@ class Assembly:
         """The model that ends in `output`.
 
         Raises:
-            PlanError: with every problem met, or what is wrong with the plan as a whole.
+            UnexpressedError: with every problem met.
+            PlanError: what is wrong with the plan as a whole.
         """
         if self.problems:
-            raise PlanError(_report(source, self.problems))
+            raise UnexpressedError(_report(source, self.problems))
         try:
             plan = self.builder.build(self._last(output), loss=self.loss)
         except PlanError as error:

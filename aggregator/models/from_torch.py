@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Any, Final
 
-from aggregator.models.assembly import Assembly, Imported, UnplannedError, Value
+from aggregator.models.assembly import Assembly, Imported, UnexpressedError, UnplannedError, Value
 from aggregator.models.torch_call import Call, is_in_place
 from aggregator.models.torch_formulas import torch_formulas
 from aggregator.models.torch_rules import RULES
@@ -66,7 +66,7 @@ def _export(module: torch.nn.Module, input_shape: Shape, name: str) -> Any:  # n
     try:
         return torch.export.export(module, (samples,), strict=False)
     except Exception as error:  # the exporter may raise anything
-        raise PlanError(
+        raise UnexpressedError(
             f"{name} cannot be traced (torch.export): {_first_line(error)}; its forward must not "
             "branch on the values of tensors"
         ) from error

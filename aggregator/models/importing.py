@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from aggregator.models.assembly import Imported
+from aggregator.models.assembly import Imported, UnexpressedError
 from aggregator.models.from_onnx import from_onnx
 from aggregator.models.from_torch import from_torch
 from aggregator.models.pruning import choose_prunable
 from aggregator.models.torch_source import load_module
-from fedsparse.errors import ConfigError
+from fedsparse.errors import ConfigError, PlanError
 from fedsparse.plan import Loss, Shape
 
 
@@ -23,6 +24,7 @@ def import_model(
     loss: Loss = Loss.CROSS_ENTROPY,
     prune: Sequence[str] = (),
     dense: Sequence[str] = (),
+    graph: bool = True,
 ) -> Imported:
     """Import a model and choose what can be pruned (aggregator/models/pruning.py has the default).
 
@@ -33,6 +35,7 @@ def import_model(
         loss: what it is to be trained for.
         prune: patterns of names of layers to prune although the default would not.
         dense: patterns of names of layers to keep dense; stronger than `prune`.
+        graph: whether a torch module that no plan can express becomes a training graph.
 
     Raises:
         ConfigError: the source cannot be read, or a pattern matches nothing.
@@ -41,11 +44,18 @@ def import_model(
     if source.endswith(".onnx"):
         imported = from_onnx(Path(source), name=name, input_shape=input_shape, loss=loss)
     else:
-        imported = _from_python(source, input_shape, name, loss)
+        module, name, shape = _load(source, input_shape, name)
+        try:
+            imported = from_torch(module, shape, name=name, loss=loss)
+        except UnexpressedError as error:
+            if not graph:
+                raise
+            return _as_graph(module, shape, name, loss, prune, dense, error)
     return replace(imported, plan=choose_prunable(imported.plan, prune=prune, dense=dense))
 
 
-def _from_python(source: str, input_shape: Shape | None, name: str, loss: Loss) -> Imported:
+def _load(source: str, input_shape: Shape | None, name: str) -> tuple[Any, str, Shape]:
+    """Module, name and input shape."""
     file, separator, attribute = source.rpartition(":")
     if not separator or not file.endswith(".py") or not attribute:
         raise ConfigError(f"{source}: expected model.onnx, or my_model.py:Net")
@@ -53,5 +63,26 @@ def _from_python(source: str, input_shape: Shape | None, name: str, loss: Loss) 
         raise ConfigError(
             f"{source}: a torch model needs the shape of one sample, such as --input 3,32,32"
         )
-    module = load_module(Path(file), attribute)
-    return from_torch(module, input_shape, name=name or attribute, loss=loss)
+    return load_module(Path(file), attribute), name or attribute, input_shape
+
+
+def _as_graph(
+    module: Any,  # noqa: ANN401
+    shape: Shape,
+    name: str,
+    loss: Loss,
+    prune: Sequence[str],
+    dense: Sequence[str],
+    missing: PlanError,
+) -> Imported:
+    from aggregator.models.opaque import from_module
+
+    try:
+        imported = from_module(module, shape, name=name, loss=loss, prune=prune, dense=dense)
+    except PlanError as error:
+        raise PlanError(f"{missing}; nor can it be a training graph: {error}") from error
+    note = (
+        f"no plan expresses it, so that it is a training graph: devices need onnxruntime for it, "
+        f"and its time does not fall with density. What is missing: {missing}"
+    )
+    return replace(imported, notes=(*imported.notes, note))

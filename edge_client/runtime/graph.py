@@ -210,6 +210,11 @@ def _read(graph: bytes | Path | TrainingGraph) -> TrainingGraph:
 
 
 def _check_names(plan: Plan, graph: TrainingGraph) -> None:
+    if plan.graph and plan.graph != graph.digest:
+        raise EngineError(
+            f"plan '{plan.name}' is the training graph {plan.graph[:12]}, this one is "
+            f"{graph.digest[:12]}: ask for it again"
+        )
     tensors = {tensor.name for tensor in plan.tensors}
     prunable = tuple(tensor.name for tensor in plan.prunable)
     if set(graph.tensors) != tensors or graph.prunable != prunable:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from fedsparse.plan import BatchNorm, Plan
+from fedsparse.plan import Plan
 
 # Batch-norm takes its statistics from what goes through together: fewer samples tell too little.
 LEAST_NORMALISED: Final = 4
@@ -32,4 +32,4 @@ def passes(batch_size: int, micro_batch: int) -> int:
 
 
 def _normalises_batches(plan: Plan) -> bool:
-    return any(isinstance(node.operator, BatchNorm) for node in plan.nodes)
+    return any(node.operator.normalises_batch for node in plan.nodes)

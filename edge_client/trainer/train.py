@@ -18,7 +18,7 @@ from edge_client.trainer.masks import MaskMissingError, receive_mask, save_mask
 from edge_client.trainer.request import EXIT_MASK_MISSING, EXIT_OK, TrainRequest
 from fedsparse.durable import write_durably
 from fedsparse.errors import EngineError, RemoteProtocolError
-from fedsparse.plan import BatchNorm, Plan
+from fedsparse.plan import Plan
 from fedsparse.sparsity.masks import counts_of
 from fedsparse.sparsity.packing import (
     F32,
@@ -172,7 +172,7 @@ def _evolve(
 
 def _smallest_batch(plan: Plan) -> int:
     """One sample has no variance, or little: batch-norm does without a last batch of one."""
-    return 2 if any(isinstance(node.operator, BatchNorm) for node in plan.nodes) else 1
+    return 2 if any(node.operator.normalises_batch for node in plan.nodes) else 1
 
 
 def _evolves_after(task: Task, num_examples: int) -> int:

@@ -15,6 +15,7 @@ from fedsparse.plan.activations import (
 from fedsparse.plan.joins import Add, Concat, Flatten, Mul
 from fedsparse.plan.loss import Loss
 from fedsparse.plan.norms import BatchNorm, GroupNorm, LayerNorm
+from fedsparse.plan.opaque import GraphModel
 from fedsparse.plan.operator import Operator, Role, Shape, Tensor
 from fedsparse.plan.operators import OPERATORS
 from fedsparse.plan.plan import INPUT, Node, Plan
@@ -34,6 +35,7 @@ __all__ = [
     "Flatten",
     "Gelu",
     "GlobalAvgPool",
+    "GraphModel",
     "GroupNorm",
     "HardSigmoid",
     "HardSwish",

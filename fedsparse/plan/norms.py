@@ -17,6 +17,11 @@ class BatchNorm(Operator):
     eps: float = 1e-5
     momentum: float = 0.1
 
+    @property
+    def normalises_batch(self) -> bool:
+        """See `Operator`."""
+        return True
+
     def tensors(self, node: str, inputs: tuple[Shape, ...]) -> tuple[Tensor, ...]:
         """Scale, shift, running mean, running variance (unbiased), each `(channels,)`."""
         shape = inputs[0][:1]

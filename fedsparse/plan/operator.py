@@ -68,6 +68,11 @@ class Operator:
     arity: ClassVar[int] = 1
     variadic: ClassVar[bool] = False
 
+    @property
+    def normalises_batch(self) -> bool:
+        """Whether a sample's result in training depends on the other samples of its batch."""
+        return False
+
     def reads(self, count: int) -> bool:
         """Whether it can be given this number of inputs."""
         return count >= self.arity if self.variadic else count == self.arity

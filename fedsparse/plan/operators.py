@@ -21,6 +21,7 @@ from fedsparse.plan.activations import (
 )
 from fedsparse.plan.joins import Add, Concat, Flatten, Mul
 from fedsparse.plan.norms import BatchNorm, GroupNorm, LayerNorm
+from fedsparse.plan.opaque import GraphModel, parse_graph_model
 from fedsparse.plan.operator import Operator
 from fedsparse.plan.resampling import AvgPool, GlobalAvgPool, MaxPool, Upsample
 from fedsparse.plan.weighted import Conv, Linear
@@ -42,6 +43,8 @@ def to_attributes(operator: Operator) -> dict[str, Any]:
 
 def from_attributes(kind: str, attributes: dict[str, Any], where: str) -> Operator:
     """Build an operator from JSON attributes; raises `PlanError` naming `where`."""
+    if kind == GraphModel.kind:
+        return parse_graph_model(attributes, where)
     if kind not in OPERATORS:
         known = ", ".join(sorted(OPERATORS))
         raise PlanError(f"{where}: operator '{kind}' is not supported; supported: {known}")

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from fedsparse.errors import PlanError
 from fedsparse.plan.loss import Loss
+from fedsparse.plan.opaque import GraphModel
 from fedsparse.plan.operator import Operator, Shape, Tensor
 from fedsparse.plan.operators import from_attributes, to_attributes
 
@@ -74,6 +75,8 @@ class Plan:
             except PlanError as error:
                 raise PlanError(f"node '{node.name}': {error}") from error
             _check_size(node, shapes[node.name])
+        if len(self.nodes) > 1 and any(isinstance(n.operator, GraphModel) for n in self.nodes):
+            raise PlanError("a model that is a training graph has that one node and no other")
         _check_outputs(shapes[self.nodes[-1].name], self.loss)
         if not any(tensor.prunable for tensor in tensors):
             raise PlanError("the plan has no prunable tensor: nothing could be sparse")
@@ -82,6 +85,12 @@ class Plan:
         object.__setattr__(self, "shapes", shapes)
         object.__setattr__(self, "tensors", tuple(tensors))
         object.__setattr__(self, "digest", hashlib.sha256(self.to_json().encode()).hexdigest())
+
+    @property
+    def graph(self) -> str:
+        """SHA-256 of the training graph that it is; empty where its operators say what it does."""
+        operator = self.nodes[0].operator
+        return operator.graph if isinstance(operator, GraphModel) else ""
 
     @property
     def classes(self) -> int:
