@@ -7,6 +7,7 @@ measured, never assumed.
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -186,7 +187,7 @@ class _Bench:
         )
 
     def _step_s(self, engine: Engine, batch: int) -> float:
-        """Seconds of a step of `batch` samples, the fastest of several."""
+        """Seconds of a step of `batch` samples: the median, as steps of a round will be."""
         self.library.times.clear()
         samples, targets = self.samples[:batch], self.targets[:batch]
         times: list[float] = []
@@ -194,7 +195,7 @@ class _Bench:
             start = self.clock()
             engine.train_step(samples, targets, learning_rate=0.0)
             times.append(self.clock() - start)
-        return min(times)
+        return statistics.median(times[1:] or times)
 
     def _go_on(self, times: Sequence[float]) -> bool:
         """The first run takes its pages from the system, which a slow machine does not notice."""
