@@ -47,7 +47,7 @@ class LevelTiming:
         step_s: micro-batch -> wall time of a training step of the whole batch; the largest is the
             batch itself. A smaller one never takes less time than a larger one.
         multiply_adds: the cost model's work of the step, the batch in one piece.
-        engine, threads: as `EngineSetup` has them.
+        engine, threads, shared_work: as `EngineSetup` has them.
         layers: name of a weight tensor -> its timing; empty for an engine without a choice.
     """
 
@@ -55,6 +55,7 @@ class LevelTiming:
     multiply_adds: int
     engine: str
     threads: int
+    shared_work: int
     layers: Mapping[str, LayerTiming]
 
     def __post_init__(self) -> None:
@@ -80,6 +81,7 @@ class LevelTiming:
             micro_batch=micro_batch,
             dense_layers=tuple(dense),
             threads=self.threads,
+            shared_work=self.shared_work,
         )
 
     def slowdown(self, micro_batch: int) -> float:
@@ -177,6 +179,7 @@ def _level_document(level: float, timing: LevelTiming) -> dict[str, Any]:
         "multiply_adds": timing.multiply_adds,
         "engine": timing.engine,
         "threads": timing.threads,
+        "shared_work": timing.shared_work,
         "layers": {
             name: [layer.kept, layer.sparse_s, layer.dense_s]
             for name, layer in timing.layers.items()
@@ -194,6 +197,7 @@ def _read_level(document: dict[str, Any]) -> tuple[float, LevelTiming]:
         multiply_adds=int(document["multiply_adds"]),
         engine=str(document["engine"]),
         threads=int(document["threads"]),
+        shared_work=int(document["shared_work"]),
         layers=layers,
     )
     return float(document["level"]), timing

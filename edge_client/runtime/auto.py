@@ -22,7 +22,7 @@ from edge_client.runtime.engine import Engine
 from edge_client.runtime.engines import Optimizer, graph_engine_is_here, open_engine
 from edge_client.runtime.micro_batches import micro_batches, passes
 from edge_client.runtime.native.timed import TimedLibrary
-from edge_client.runtime.setup import EngineSetup
+from edge_client.runtime.setup import EngineSetup, worth_sharing
 from edge_client.runtime.sparse import SparseEngine
 from edge_client.runtime.targets import Targets, random_targets
 from fedsparse.errors import EngineError
@@ -224,7 +224,7 @@ def _level(
     }
     dense = tuple(name for name in layers if layers[name].prefers_dense(counts[name]))
     setup = EngineSetup(micro_batch=size, dense_layers=dense)
-    setup, whole_s = _fastest(bench, mask, _candidates(setup, choices))
+    setup, whole_s = _fastest(bench, kept, mask, _candidates(setup, choices))
     step_s = {size: whole_s}
     for smaller in micro_batches(bench.plan, size)[1:]:
         measured_s = bench.divided_step_s(mask, replace(setup, micro_batch=smaller))
@@ -234,6 +234,7 @@ def _level(
         multiply_adds=bench.work(kept, setup),
         engine=setup.engine,
         threads=setup.threads,
+        shared_work=setup.shared_work,
         layers=layers,
     )
 
@@ -249,12 +250,18 @@ def _candidates(native: EngineSetup, choices: Choices) -> list[EngineSetup]:
 
 
 def _fastest(
-    bench: _Bench, mask: BoolArray, candidates: Sequence[EngineSetup]
+    bench: _Bench, kept: Sequence[int], mask: BoolArray, candidates: Sequence[EngineSetup]
 ) -> tuple[EngineSetup, float]:
     """The setup of the fastest step, and its seconds; hardly faster is not faster."""
     best, best_s = candidates[0], bench.step_s(mask, candidates[0])
-    for setup in candidates[1:]:
+    alone_s = best_s
+    for candidate in candidates[1:]:
+        setup = candidate
+        if setup.threads > 1:
+            large = worth_sharing(bench.work(kept, setup), alone_s)
+            setup = replace(setup, shared_work=large)
         taken_s = bench.step_s(mask, setup)
+        alone_s = taken_s if setup.threads == 1 else alone_s
         if taken_s < WORTH_CHANGE * best_s:
             best, best_s = setup, taken_s
     return best, best_s

@@ -35,9 +35,7 @@ BATCHWISE: Final = frozenset({
     "gate", "gate_gradient", "dropout", "mse", "bce",
 })  # fmt: skip
 
-# Below this much work (multiply-adds) a call is not worth waking a thread for; above it, chunks
-# are small enough that nobody waits long for the last one.
-SHARED_WORK: Final = 1_000_000
+# Small enough that nobody waits long for the last one.
 CHUNKS_PER_THREAD: Final = 4
 
 
@@ -50,6 +48,7 @@ class Execution:
         batch_size: the most samples that go through at once.
         library: the kernels.
         threads: that share the larger calls.
+        shared_work: multiply-adds that make a call large.
     """
 
     def __init__(
@@ -60,12 +59,14 @@ class Execution:
         library: Library,
         *,
         threads: int = 1,
+        shared_work: int = 0,
     ) -> None:
         self._program = program
         self._parameters = parameters
         self._library = library
         self._batch_size = batch_size
         self._threads = threads
+        self._shared_work = shared_work
         self._team = library.team(threads)
         self._seed = ctypes.c_uint64()
         self._sample = ctypes.c_int64()
@@ -161,7 +162,7 @@ class Execution:
     def _chunk(self, instruction: Instruction) -> int:
         """Units that a thread takes at a time; all of them where sharing does not pay."""
         work = instruction.work.amount(self._batch_size)
-        if self._threads == 1 or work < SHARED_WORK:
+        if self._threads == 1 or work < self._shared_work:
             return instruction.units
         return math.ceil(instruction.units / (CHUNKS_PER_THREAD * self._threads))
 

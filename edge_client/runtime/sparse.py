@@ -155,6 +155,7 @@ class SparseEngine:
             self._micro_batch,
             self._library,
             threads=self.setup.threads,
+            shared_work=self.setup.shared_work,
         )
 
 

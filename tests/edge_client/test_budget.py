@@ -102,6 +102,7 @@ def timing(**changes: Any) -> LevelTiming:  # noqa: ANN401
         "multiply_adds": 10_000_000,
         "engine": "sparse",
         "threads": 1,
+        "shared_work": 8_000_000,
         "layers": {},
     }
     return LevelTiming(**(fields | changes))

@@ -24,6 +24,7 @@ def timing(**changes: Any) -> LevelTiming:  # noqa: ANN401
         "multiply_adds": 8_000_000,
         "engine": "sparse",
         "threads": 2,
+        "shared_work": 600_000,
         "layers": LAYERS,
     }
     return LevelTiming(**(fields | changes))
@@ -49,7 +50,8 @@ def test_speed_is_the_work_of_a_whole_batch_over_its_time() -> None:
 
 def test_a_setup_takes_the_kernels_that_were_faster() -> None:
     setup = timing().setup({"a.weight": 100, "b.weight": 50}, 8)
-    assert setup == EngineSetup(micro_batch=8, dense_layers=("b.weight",), threads=2)
+    expected = {"dense_layers": ("b.weight",), "threads": 2, "shared_work": 600_000}
+    assert setup == EngineSetup(micro_batch=8, **expected)
 
 
 def test_sparse_kernels_take_time_in_proportion_to_what_is_kept_now() -> None:

@@ -16,7 +16,12 @@ MIB = 2**20
 
 def timing(step_s: float, multiply_adds: int) -> LevelTiming:
     return LevelTiming(
-        step_s={32: step_s}, multiply_adds=multiply_adds, engine="sparse", threads=1, layers={}
+        step_s={32: step_s},
+        multiply_adds=multiply_adds,
+        engine="sparse",
+        threads=1,
+        shared_work=8_000_000,
+        layers={},
     )
 
 

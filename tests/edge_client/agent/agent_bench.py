@@ -126,6 +126,7 @@ class Bench:
             multiply_adds=1_000_000,
             engine="sparse",
             threads=1,
+            shared_work=8_000_000,
             layers={
                 "first.weight": LayerTiming(kept=5, sparse_s=2e-4, dense_s=1e-6),
                 "last.weight": LayerTiming(kept=5, sparse_s=1e-6, dense_s=2e-4),

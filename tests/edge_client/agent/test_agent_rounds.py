@@ -167,6 +167,7 @@ def test_the_trainer_is_told_how_the_device_decided_to_train(bench: Bench) -> No
         "micro_batch": 8,
         "dense_layers": ["first.weight"],
         "threads": 1,
+        "shared_work": 8_000_000,
     }
 
 

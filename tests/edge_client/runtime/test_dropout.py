@@ -32,7 +32,7 @@ def engine(plan: Plan, *, batch_size: int = 1, seed: int = 0, threads: int = 1) 
     """All weights are one."""
     mask = np.ones(plan.num_prunable, np.bool_)
     weights = Weights(prunable=np.ones(mask.size, np.float32), dense=np.zeros(0, np.float32))
-    setup = EngineSetup(micro_batch=batch_size, threads=threads)
+    setup = EngineSetup(micro_batch=batch_size, threads=threads, shared_work=1)
     return SparseEngine(plan, mask, weights, batch_size=batch_size, setup=setup, seed=seed)
 
 
@@ -151,16 +151,15 @@ def test_two_nodes_draw_apart() -> None:
 
 @pytest.mark.parametrize("batch", [5, 16, 37])
 def test_neither_threads_nor_micro_batches_change_what_is_dropped(
-    batch: int, monkeypatch: pytest.MonkeyPatch
+    batch: int,
 ) -> None:
-    monkeypatch.setattr("edge_client.runtime.execution.SHARED_WORK", 0)
     plan, results = chain(0.4, size=70), []
     for threads, micro_batch in ((1, batch), (3, batch), (1, 4), (2, 3)):
         rng = np.random.default_rng(3)
         mask = random_mask(plan, "0.5", rng)
         trained = SparseEngine(
             plan, mask, random_weights(plan, mask, rng), batch_size=batch, seed=9,
-            setup=EngineSetup(micro_batch=micro_batch, threads=threads),
+            setup=EngineSetup(micro_batch=micro_batch, threads=threads, shared_work=1),
         )  # fmt: skip
         for _ in range(3):
             trained.train_step(*random_batch(plan, batch, rng), learning_rate=0.1)

@@ -106,15 +106,14 @@ def test_with_batch_norm_a_micro_batch_has_statistics_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("plan", PLANS, ids=lambda plan: plan.name)
-def test_threads_change_no_bit(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge_client.runtime.execution.SHARED_WORK", 0)
+def test_threads_change_no_bit(plan: Plan) -> None:
     results = []
     for threads in (1, 2, 5):
         rng = np.random.default_rng(12)
         mask = random_mask(plan, "0.3", rng)
         engine = SparseEngine(
             plan, mask, random_weights(plan, mask, rng), batch_size=16,
-            setup=EngineSetup(micro_batch=9, threads=threads), momentum=0.9,
+            setup=EngineSetup(micro_batch=9, threads=threads, shared_work=1), momentum=0.9,
         )  # fmt: skip
         for batch in (16, 3, 11, 16):
             engine.train_step(*random_batch(plan, batch, rng), learning_rate=0.05)
