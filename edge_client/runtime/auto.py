@@ -33,6 +33,7 @@ from fedsparse.types import BoolArray, Float32Array, Weights
 
 BUDGET_S: Final = 0.5  # for all measurements together, on a machine that can
 SLOW_S: Final = 0.25  # what took so long is not run again only to be surer
+SOON: Final = 1.0  # times what one measurement may take
 MOST_RUNS: Final = 30
 WORTH_CHANGE: Final = 0.95  # threads or another engine must take this share of the time, or less
 AUTO: Final = "auto"
@@ -141,7 +142,7 @@ class _Bench:
         return seconds
 
     def step_s(self, mask: BoolArray, setup: EngineSetup) -> float:
-        """Seconds of a step of the whole batch, in one piece."""
+        """Seconds of a step of the whole batch."""
         return self._step_s(self._open(mask, setup), self.batch_size)
 
     def work(self, kept: Sequence[int], setup: EngineSetup) -> int:
@@ -152,16 +153,23 @@ class _Bench:
         return sparse_cost(self.plan, kept, self.batch_size, setup=setup).multiply_adds
 
     def divided_step_s(self, mask: BoolArray, setup: EngineSetup) -> float:
-        """Seconds of a step in micro-batches: one of them is run, and what a step does once."""
+        """Seconds of a step in micro-batches: of one of them alone, unless all are soon done."""
+        expected_s = self._expected_s(mask, setup)
+        if expected_s > SOON * self.each_s:
+            return expected_s
+        return self.step_s(mask, setup)
+
+    def _expected_s(self, mask: BoolArray, setup: EngineSetup) -> float:
+        """One pass is run: all passes take as long, and what a step does once comes once."""
+        times = passes(self.batch_size, setup.micro_batch)
         if setup.engine == "graph":  # which updates after every pass then, but that is short
-            pass_s = self._step_s(self._open(mask, setup), setup.micro_batch)
-            return passes(self.batch_size, setup.micro_batch) * pass_s
+            return times * self._step_s(self._open(mask, setup), setup.micro_batch)
         engine = self._native(mask, setup)
         pass_s = self._step_s(engine, setup.micro_batch)
         calls_s = self._calls_s()
         start, update = len(engine.program.start), len(engine.program.update)
         once_s = sum(calls_s[:start]) + sum(calls_s[len(calls_s) - update :])
-        return once_s + passes(self.batch_size, setup.micro_batch) * max(0.0, pass_s - once_s)
+        return once_s + times * max(0.0, pass_s - once_s)
 
     def _open(self, mask: BoolArray, setup: EngineSetup) -> Engine:
         return open_engine(
