@@ -11,7 +11,9 @@ from typing import Final
 
 from aggregator.events import EventLog
 from aggregator.job import JobConfig
+from aggregator.models.graph_file import graph_to_onnx, load_graph
 from aggregator.models.to_onnx import to_onnx
+from aggregator.models.weights import tensors_by_name
 from aggregator.rounds import Aggregator
 from fedsparse.config import load
 from fedsparse.durable import write_durably
@@ -86,9 +88,14 @@ def _alone(output: Path) -> Iterator[None]:
 def _finish(job: JobConfig, plan: Plan, aggregator: Aggregator, events: EventLog) -> None:
     """Write a model for each level that devices have trained."""
     state = aggregator.model.state
+    graph = load_graph(job.plan, plan)
     paths = []
     for level in aggregator.trained_levels:
-        model = to_onnx(plan, state.weights, state.masks[level])
+        mask = state.masks[level]
+        if graph is None:
+            model = to_onnx(plan, state.weights, mask)
+        else:
+            model = graph_to_onnx(graph, tensors_by_name(plan, state.weights, mask))
         target = job.output / f"model-{level:g}.onnx"
         write_durably(target, model.SerializeToString())
         paths.append(str(target))

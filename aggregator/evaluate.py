@@ -11,11 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from aggregator.models.archive import read_arrays
+from aggregator.models.graph_file import parametric_inference
 from aggregator.models.session import open_session, run
 from aggregator.models.to_onnx import to_parametric_onnx
 from aggregator.models.weights import tensors_by_name
 from fedsparse.errors import DataError
 from fedsparse.plan import INPUT, Loss, Plan
+from fedsparse.plan.training_graph import TrainingGraph
 from fedsparse.score import Batch, score
 from fedsparse.targets import read_targets
 from fedsparse.types import BoolArray, Float32Array, IntArray, Weights
@@ -31,18 +33,24 @@ class Evaluator:
         plan: the model.
         samples: `(samples, *input_shape)`, as `load_test_set` returns them; not copied.
         targets: as the plan's loss wants them (fedsparse/targets.py).
+        graph: the training graph of a plan that is one.
 
     Raises:
         DataError: samples or targets do not fit the plan.
     """
 
-    def __init__(self, plan: Plan, samples: Float32Array, targets: IntArray | Float32Array) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        samples: Float32Array,
+        targets: IntArray | Float32Array,
+        graph: TrainingGraph | None = None,
+    ) -> None:
         self._plan = plan
         self._targets = _checked(plan, samples, targets, where="test set")
         self._samples = np.ascontiguousarray(samples, np.float32)
-        self._session = open_session(
-            to_parametric_onnx(plan).SerializeToString(), threads=os.cpu_count() or 1
-        )
+        model = to_parametric_onnx(plan) if graph is None else parametric_inference(graph)
+        self._session = open_session(model.SerializeToString(), threads=os.cpu_count() or 1)
 
     def evaluate(self, weights: Weights, mask: BoolArray | None = None) -> Evaluation:
         """Right answers and summed loss over the test set (fedsparse/score.py).

@@ -14,6 +14,7 @@ from aggregator.course import Course
 from aggregator.events import EventLog
 from aggregator.job import JobConfig
 from aggregator.model import GlobalModel
+from aggregator.models.graph_file import load_graph
 from aggregator.report import Measured, RoundReport, measured, ready_fields, update_fields, waiting
 from aggregator.scoring import Scores, Scoring, Unscored
 from aggregator.spool import Spool
@@ -76,7 +77,9 @@ class Aggregator:
         self._channel = channel
         self._events = events
         self._clock = clock
-        self._scoring = Scoring(job, plan)
+        graph = load_graph(job.plan, plan)
+        self._graph = graph.to_bytes() if graph is not None else b""
+        self._scoring = Scoring(job, plan, graph)
         self._course = Course(job, plan, evaluate_on_devices=self._scoring.on_devices)
         self._machine = ServerRounds(job.policy, started=self._course.resumed)
         self._spool = Spool(job.output / "spool")
@@ -215,7 +218,7 @@ class Aggregator:
                     cohort_noted = True
                     self._assign(device, level)
                 case server.SendPlan(device=device):
-                    task, text = plan_task(self._job, self._plan, self._course.round)
+                    task, text = plan_task(self._job, self._plan, self._course.round, self._graph)
                     self._channel.send(device, task, text)
                     self._traffic.of(device).sent(task.parts)
                 case server.Close(devices=devices):

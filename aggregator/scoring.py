@@ -14,6 +14,7 @@ from aggregator.job import JobConfig
 from fedsparse.errors import EngineError
 from fedsparse.methods.state import ServerState
 from fedsparse.plan import Plan
+from fedsparse.plan.training_graph import TrainingGraph
 from fedsparse.types import BoolArray
 
 log = logging.getLogger("aggregator")
@@ -57,11 +58,11 @@ class Scoring:
     round before it left, at the levels that devices hold.
     """
 
-    def __init__(self, job: JobConfig, plan: Plan) -> None:
+    def __init__(self, job: JobConfig, plan: Plan, graph: TrainingGraph | None = None) -> None:
         self._has_accuracy = plan.loss.has_accuracy
         self._evaluator: Evaluator | None = None
         if job.test_data is not None:
-            self._evaluator = Evaluator(plan, *load_test_set(job.test_data, plan))
+            self._evaluator = Evaluator(plan, *load_test_set(job.test_data, plan), graph)
 
     @property
     def on_devices(self) -> bool:

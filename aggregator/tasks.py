@@ -13,6 +13,7 @@ from fedsparse.sparsity.packing import F32, encode_mask
 from fedsparse.wire.messages import Part, Stage, Task
 
 PLAN_CODEC = "json"
+GRAPH_CODEC = "onnx"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,18 +85,21 @@ def make_task(
     return task, body + values
 
 
-def plan_task(job: JobConfig, plan: Plan, now: Round) -> tuple[Task, bytes]:
-    """The plan, for a device that has none."""
+def plan_task(job: JobConfig, plan: Plan, now: Round, graph: bytes = b"") -> tuple[Task, bytes]:
+    """The plan, and its training graph where it is one, for a device that lacks either."""
     text = plan.to_json().encode()
+    parts = [Part(name="plan", codec=PLAN_CODEC, size=len(text))]
+    if graph:
+        parts.append(Part(name="graph", codec=GRAPH_CODEC, size=len(graph)))
     task = Task(
         job=job.name,
         round_id=now.round_id,
         attempt=now.attempt,
         stage=now.stage,
         plan_digest=plan.digest,
-        parts=(Part(name="plan", codec=PLAN_CODEC, size=len(text)),),
+        parts=tuple(parts),
     )
-    return task, text
+    return task, text + graph
 
 
 def _seed(seed: int, device: str, repeats: int) -> int:

@@ -1,6 +1,7 @@
 """What a device keeps on its disk; every file is written atomically.
 
 plans/<digest>.json          the models it has seen
+plans/<digest>.graph         the training graphs of those that are one
 masks/<digest>.bits          packed mask bits in plan order
 calibrations/<key>.json      measured speed of the training kernels
 outbox/update.frame          an update that has no receipt yet
@@ -71,17 +72,43 @@ class Store:
             path.unlink(missing_ok=True)
             return None
         try:
-            return Plan.from_json(text)
+            plan = Plan.from_json(text)
         except PlanError:  # kept by a build that could read it
             return None
+        return plan if not plan.graph or self._has_graph(plan.graph) else None
 
-    def save_plan(self, digest: str, text: bytes) -> Plan:
-        """Check a plan and keep it; raises `PlanError` where it is not the one of this digest."""
+    def graph_path(self, plan: Plan) -> Path | None:
+        """Where the training graph of a plan is, or would be; None where its operators suffice."""
+        return self.root / "plans" / f"{plan.graph}.graph" if plan.graph else None
+
+    def save_plan(self, digest: str, text: bytes, graph: bytes = b"") -> Plan:
+        """Check a plan and keep it, with its training graph where it is one.
+
+        Raises:
+            PlanError: plan or graph are not those of this digest.
+        """
         plan = Plan.from_json(text)
         if plan.digest != digest:
             raise PlanError(f"the plan that came is {plan.digest[:12]}, expected {digest[:12]}")
+        if (path := self.graph_path(plan)) is not None:
+            if (found := hashlib.sha256(graph).hexdigest()) != plan.graph:
+                raise PlanError(
+                    f"the training graph that came is {found[:12]}, expected {plan.graph[:12]}"
+                )
+            write_durably(path, graph)
         write_durably(self.plan_path(digest), plan.to_json().encode())
         return plan
+
+    def _has_graph(self, digest: str) -> bool:
+        path = self.root / "plans" / f"{digest}.graph"
+        try:
+            data = path.read_bytes()
+        except OSError:
+            return False
+        if hashlib.sha256(data).hexdigest() == digest:
+            return True
+        path.unlink(missing_ok=True)
+        return False
 
     def calibration_path(self, key: str) -> Path:
         """Where the calibration of this key is, or would be."""

@@ -181,9 +181,10 @@ class Agent:
             self._channel.send(None, self._answer.ready)
 
     def _keep_plan(self, task: Task, body: bytes) -> None:
-        text = split_parts(task.parts, body)["plan"][1]
+        parts = split_parts(task.parts, body)
+        graph = bytes(parts["graph"][1]) if "graph" in parts else b""
         try:
-            self._store.save_plan(task.plan_digest, bytes(text))
+            self._store.save_plan(task.plan_digest, bytes(parts["plan"][1]), graph)
         except FedSparseError as error:
             log.warning("plan=%s refused=%r", task.plan_digest[:12], str(error))
             return
@@ -233,12 +234,18 @@ class Agent:
             output=str(self._store.outbox),
             setup=self._setup_for(task),
             agent_rss_bytes=peak_rss_bytes(),
+            graph=self._graph_of(task),
         )
         try:
             write_durably(folder / "task.frame", encode_message(task, body))
             self._start_trainer(request, task.seconds_left)
         except OSError as error:
             self._give_up(f"the trainer cannot be started: {error}")
+
+    def _graph_of(self, task: Task) -> str:
+        """The file of the task's training graph; empty where the plan is none."""
+        plan = self._store.load_plan(task.plan_digest)
+        return str(self._store.graph_path(plan) or "") if plan is not None else ""
 
     def _setup_for(self, task: Task) -> EngineSetup:
         """As was decided for the task's level."""

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
-from edge_client.budget import Decision, decide
+from edge_client.budget import CostFunction, Decision, decide
 from edge_client.calibration import Calibration
 from edge_client.config import ClientConfig
 from edge_client.data.header import count_samples
 from edge_client.data.holdout import holdout_sizes
 from edge_client.host import Host
 from edge_client.memory import rss_bytes
+from edge_client.runtime.engine_cost import engine_cost
 from edge_client.runtime.setup import EngineSetup
 from edge_client.store import Store
 from edge_client.trainer.footprint import SampleCounts
@@ -20,6 +23,7 @@ from edge_client.trainer.request import CalibrateRequest
 from fedsparse import __version__
 from fedsparse.errors import DataError, EngineError, FedSparseError
 from fedsparse.plan import Plan
+from fedsparse.plan.training_graph import TrainingGraph
 from fedsparse.wire.messages import MAX_TEXT, Offer, Ready
 
 
@@ -59,13 +63,15 @@ class Chooser:
         plan = self.store.load_plan(offer.plan_digest)
         if plan is None:
             return PlanMissing()
+        if reason := self._cannot_run(plan):
+            return self.decline(offer, reason)
         try:
             samples = self._samples(plan)
         except FedSparseError as error:
             return self.decline(offer, str(error))
         calibration = self._calibration(offer)
         if calibration is None:
-            return CalibrationMissing(request=self._request(offer))
+            return CalibrationMissing(request=self._request(offer, plan))
         try:
             decision = decide(
                 offer,
@@ -75,6 +81,7 @@ class Chooser:
                 calibration,
                 self.config.budget,
                 rss_bytes(),
+                cost=self._cost(plan),
             )
         except EngineError as error:  # an offer that contradicts its plan
             return self.decline(offer, str(error))
@@ -140,7 +147,27 @@ class Chooser:
             return None
         return found if found.covers(offer.plan_digest, offer.batch_size, offer.levels) else None
 
-    def _request(self, offer: Offer) -> CalibrateRequest:
+    def _cannot_run(self, plan: Plan) -> str:
+        """Why this device has no engine for a plan; empty where it has."""
+        if not plan.graph:
+            return ""
+        if find_spec("onnxruntime") is None:
+            return (
+                f"'{plan.name}' is a training graph, which needs onnxruntime: "
+                "pip install 'fedsparse[onnx]' on this device"
+            )
+        if self.config.budget.engine == "sparse":
+            return f"'{plan.name}' is a training graph: set [budget] engine = \"auto\""
+        return ""
+
+    def _cost(self, plan: Plan) -> CostFunction:
+        """What prices a setup: a training graph's figures are in its file."""
+        path = self.store.graph_path(plan)
+        if path is None:
+            return engine_cost
+        return functools.partial(engine_cost, graph=TrainingGraph.from_bytes(path.read_bytes()))
+
+    def _request(self, offer: Offer, plan: Plan) -> CalibrateRequest:
         return CalibrateRequest(
             plan=str(self.store.plan_path(offer.plan_digest)),
             levels=offer.levels,
@@ -149,4 +176,5 @@ class Chooser:
             output=str(self._calibration_path(offer)),
             threads=self.config.budget.threads,
             engine=self.config.budget.engine,
+            graph=str(self.store.graph_path(plan) or ""),
         )

@@ -80,6 +80,8 @@ def calibrate(
         EngineError: the engine cannot run the plan.
     """
     allowed = choices or Choices()
+    if plan.graph:  # no other engine runs it
+        allowed = replace(allowed, engine="graph")
     if allowed.engine == "graph" and allowed.graph is None:
         raise EngineError(
             f'the graph engine is asked for ([budget] engine = "graph"), but this device has no '

@@ -31,12 +31,7 @@ class OnnxSession:
     """
 
     def __init__(self, model: bytes, threads: int) -> None:
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise EngineError(
-                "the graph engine needs onnxruntime: pip install 'fedsparse[onnx]'"
-            ) from error
+        onnxruntime = load_onnxruntime()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -66,6 +61,17 @@ class OnnxSession:
         except Exception as error:
             raise EngineError(f"the training graph failed: {_first_line(error)}") from error
         return {name: np.asarray(value) for name, value in zip(names, found, strict=True)}
+
+
+def load_onnxruntime() -> Any:  # noqa: ANN401 - it has no types
+    """The package; raises `EngineError` where it is not installed."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise EngineError(
+            "the graph engine needs onnxruntime: pip install 'fedsparse[onnx]'"
+        ) from error
+    return onnxruntime
 
 
 def _first_line(error: Exception) -> str:

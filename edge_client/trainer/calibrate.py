@@ -19,6 +19,10 @@ def run_calibration(request: CalibrateRequest) -> None:
     """Time the steps of all levels, and write the `Calibration` to `request.output`."""
     plan = Plan.from_json(Path(request.plan).read_bytes())
     load_library()
+    if plan.graph:  # which its tasks load, and no other task does
+        from edge_client.runtime.onnx_session import load_onnxruntime
+
+        load_onnxruntime()
     baseline_bytes = rss_bytes()
     # What only a calibration takes is no part of the baseline: numpy's generators, the clockwork.
     from edge_client.runtime.auto import Choices, calibrate

@@ -44,7 +44,7 @@ class Part:
     """One piece of a frame's body.
 
     Attributes:
-        name: `mask`, `values`, `plan` or `layers`.
+        name: `mask`, `values`, `plan`, `graph` or `layers`.
         codec: how its bytes are to be read (docs/wire.md, section 5).
         size: length in bytes; parts follow each other in the body.
         base: for a mask delta, the digest of the mask it applies to.
@@ -56,7 +56,9 @@ class Part:
     base: str = ""
 
     def __post_init__(self) -> None:
-        _check(self.name in {"mask", "values", "plan", "layers"}, f"part name {self.name!r}")
+        _check(
+            self.name in {"mask", "values", "plan", "graph", "layers"}, f"part name {self.name!r}"
+        )
         _check(0 < len(self.codec) <= 32, f"part codec {self.codec!r}")
         _check(0 <= self.size < 2**40, f"part size {self.size}")
         _check(self.base == "" or is_digest(self.base), "part base is no SHA-256")
@@ -173,7 +175,8 @@ class Ready:
 class Task:
     """Work for one device; the body holds `parts` (values; the mask where the device lacks it).
 
-    A task with only the part `plan` answers a device that has none.
+    A task with only the part `plan`, and `graph` where the plan is one, answers a device that has
+    none.
 
     Attributes:
         mask_digest: the mask under which the values are to be read.

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from aggregator.job import CohortConfig, JobConfig, MethodConfig, TrainingConfig
+from aggregator.models.assembly import Imported
 from edge_client.config import BudgetConfig, ClientConfig, DataConfig
 from fedsparse.plan.zoo import PLANS
 from fedsparse.transport.config import BrokerConfig
@@ -48,10 +49,14 @@ class Fleet:
         *,
         broker: Name = "mosquitto",
         test_set: bool = True,
+        imported: Imported | None = None,
     ) -> None:
         self.folder = folder
         prepared = prepare("digits", folder / "data", devices=3, seed=0, alpha=1.0)
-        (folder / "plan.json").write_text(PLANS["digits"]().to_json(), encoding="utf-8")
+        plan = PLANS["digits"]() if imported is None else imported.plan
+        (folder / "plan.json").write_text(plan.to_json(), encoding="utf-8")
+        if imported is not None and imported.graph is not None:
+            (folder / "plan.graph").write_bytes(imported.graph.to_bytes())
         self.broker: RunningBroker = start_broker(folder / "broker", prefer=broker)
         address = BrokerConfig(host=self.broker.host, port=self.broker.port, keepalive_s=5)
         self.job = replace(
@@ -71,7 +76,8 @@ class Fleet:
                 store=folder / device,
                 data=DataConfig(path=data, holdout=0.2),
                 broker=address,
-                budget=BudgetConfig(engine="sparse"),  # the same to the bit in every run
+                # The same to the bit in every run.
+                budget=BudgetConfig(engine="graph" if plan.graph else "sparse"),
             )
             (folder / f"{device}.toml").write_text(to_toml(client), encoding="utf-8")
         self._children = Children(folder, folder / "logs")
