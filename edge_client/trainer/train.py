@@ -83,7 +83,7 @@ def run_task(request: TrainRequest) -> int:
         setup=request.setup,
         optimizer=Optimizer(momentum=task.momentum, weight_decay=task.weight_decay),
         graph=Path(request.graph) if request.graph else None,
-        seed=task.seed % 2**32,
+        seed=_draw(task).getrandbits(32),
     )
     del weights, parts, body
     evaluation = evaluate(engine, plan.loss, samples) if task.evaluate else None
@@ -121,6 +121,11 @@ def _load(request: TrainRequest, plan: Plan) -> Samples:
     return Samples(x=x, y=y, trained=trained, held_out=held_out)
 
 
+def _draw(task: Task) -> random.Random:
+    """Random numbers of their own for every device and round."""
+    return random.Random(f"{task.seed}/{task.round_id}")  # noqa: S311 (a draw, not a secret)
+
+
 def _train(
     engine: Engine,
     plan: Plan,
@@ -130,7 +135,7 @@ def _train(
     progress: Progress,
 ) -> BoolArray:
     """The epochs of a task; returns the mask at the end, which has moved if the task lets it."""
-    rng = random.Random(f"{task.seed}/{task.round_id}")  # noqa: S311 (a draw, not a secret)
+    rng = _draw(task)
     began = time.perf_counter()
     for epoch in range(task.epochs):
         evolve_after = _evolves_after(task, len(samples.trained))
