@@ -104,7 +104,7 @@ def _export(
         inference=inference.SerializeToString(deterministic=True),
     )
     exact = subject_of(module, samples[:BATCH], torch.float64)
-    check_graph(graph, exact, of_loss, loss, samples)
+    check_graph(graph, exact, subject, of_loss, loss, samples)
     return graph
 
 

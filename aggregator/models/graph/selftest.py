@@ -23,18 +23,28 @@ SAMPLES: Final = ATTEMPTS * max(BATCHES)
 # Norm of the difference by norm of the true value. Rounding alone gives 1e-6, the batch-norm of
 # inference in training 0.3.
 TOLERANCE: Final = 5e-3
+# A deep model has so many ReLUs that torch's own float32 strays as far: so many times as far is
+# allowed, and never more than the last.
+STRAY: Final = 4.0
+LARGEST_TOLERANCE: Final = 0.1
 # Of all gradients together: below that a gradient (a bias before a batch-norm) counts as zero.
 NOISE: Final = 1e-3
 
 
 def check_graph(
-    graph: TrainingGraph, exact: Subject, loss: LossFunction, targets: Loss, samples: torch.Tensor
+    graph: TrainingGraph,
+    exact: Subject,
+    single: Subject,
+    loss: LossFunction,
+    targets: Loss,
+    samples: torch.Tensor,
 ) -> None:
     """Compare loss, gradients, running statistics and outputs on several batch sizes.
 
     Args:
         graph: as exported.
         exact: the same module in float64.
+        single: the same module in float32, whose own error is the yardstick of a deep model's.
         loss: of the module's outputs.
         targets: which targets it takes.
         samples: `(SAMPLES, *input_shape)`.
@@ -49,7 +59,8 @@ def check_graph(
         for attempt in range(ATTEMPTS):
             first = attempt * max(BATCHES)
             try:
-                _check(graph, exact, loss, targets, samples[first : first + batch], sessions)
+                x = samples[first : first + batch]
+                _check(graph, (exact, single), loss, targets, x, sessions)
                 break
             except PlanError:
                 if attempt == ATTEMPTS - 1:
@@ -58,23 +69,32 @@ def check_graph(
 
 def _check(
     graph: TrainingGraph,
-    exact: Subject,
+    subjects: tuple[Subject, Subject],
     loss: LossFunction,
     targets: Loss,
     x: torch.Tensor,
     sessions: tuple[Any, Any],
 ) -> None:
     generator = torch.Generator().manual_seed(len(x))
+    exact, single = subjects
     outputs = _outputs(exact, x)
     y = random_targets(targets, outputs, generator)
     draws = [torch.rand(len(x), n, generator=generator) for n in exact.draws]
-    wanted = _wanted(exact, loss, x, y, draws)
+    wanted, rounded = (_wanted(subject, loss, x, y, draws) for subject in subjects)
     state = {**exact.trained, **exact.statistics}
     feed = {"samples": x, "targets": y, **state}
     feed |= {f"draw:{i}": values for i, values in enumerate(draws)}
-    _compare(_run(sessions[0], feed, graph, wanted), wanted, len(x))
+    allowed = {name: _allowed(rounded[name], true) for name, true in wanted.items()}
+    _compare(_run(sessions[0], feed, graph, wanted), wanted, allowed, len(x))
     found = _run(sessions[1], {"samples": x, **state}, graph, {})
-    _compare(found, {"outputs": outputs}, len(x))
+    strayed = _allowed(_outputs(single, x), outputs)
+    _compare(found, {"outputs": outputs}, {"outputs": strayed}, len(x))
+
+
+def _allowed(rounded: torch.Tensor, true: torch.Tensor) -> float:
+    """The error that float32 explains, by norm of the true value."""
+    stray = float((rounded.double() - true).norm()) / (float(true.norm()) + 1e-30)
+    return min(LARGEST_TOLERANCE, max(TOLERANCE, STRAY * stray))
 
 
 def random_targets(loss: Loss, outputs: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -90,18 +110,23 @@ def _outputs(exact: Subject, x: torch.Tensor) -> torch.Tensor:
     exact.module.eval()
     with torch.no_grad():
         outputs: torch.Tensor = functional_call(
-            exact.module, {**exact.trained, **exact.statistics}, (x.double(),)
+            exact.module, {**exact.trained, **exact.statistics}, (x.to(_precision(exact)),)
         )
     return outputs
+
+
+def _precision(subject: Subject) -> torch.dtype:
+    return next(iter(subject.trained.values())).dtype
 
 
 def _wanted(
     exact: Subject, loss: LossFunction, x: torch.Tensor, y: torch.Tensor, draws: list[torch.Tensor]
 ) -> State:
     exact.module.train()
-    y = y.double() if y.is_floating_point() else y
+    precision = _precision(exact)
+    y = y.to(precision) if y.is_floating_point() else y
     step = training_step(exact, loss)
-    value, gradients, moved = step(x.double(), y, exact.trained, exact.statistics, draws)
+    value, gradients, moved = step(x.to(precision), y, exact.trained, exact.statistics, draws)
     return {
         "loss": value.detach(),
         **{f"gradient:{name}": gradient for name, gradient in gradients.items()},
@@ -135,7 +160,9 @@ def _run(
         ) from error
 
 
-def _compare(got: dict[str, np.ndarray[Any, Any]], wanted: State, batch: int) -> None:
+def _compare(
+    got: dict[str, np.ndarray[Any, Any]], wanted: State, allowed: dict[str, float], batch: int
+) -> None:
     every = [float(v.norm()) ** 2 for name, v in wanted.items() if name.startswith("gradient:")]
     floor = NOISE * float(np.sqrt(sum(every))) + 1e-7
     for name, value in wanted.items():
@@ -143,7 +170,7 @@ def _compare(got: dict[str, np.ndarray[Any, Any]], wanted: State, batch: int) ->
         if got[name].shape != true.shape:
             raise PlanError(f"the training graph yields {name} {got[name].shape}, not {true.shape}")
         error = float(np.linalg.norm(got[name] - true)) / (float(np.linalg.norm(true)) + floor)
-        if not error <= TOLERANCE:
+        if not error <= allowed[name]:
             raise PlanError(
                 f"the training graph differs from torch in {name} by {error:.1e} of its norm "
                 f"(batch of {batch}): an operator means something else in ONNX; look for a forward "

@@ -177,9 +177,11 @@ def test_a_graph_with_a_wrong_gradient_fails_the_self_test() -> None:
     relu.op_type = "Abs"
     wrong = dataclasses.replace(graph, training=model.SerializeToString())
     samples = plausible_samples(module, (5,), selftest.SAMPLES)
-    exact = subject_of(module, samples, torch.float64)
+    exact, single = (subject_of(module, samples, kind) for kind in (torch.float64, torch.float32))
     with pytest.raises(PlanError, match="differs from torch in"):
-        check_graph(wrong, exact, loss_function(Loss.CROSS_ENTROPY), Loss.CROSS_ENTROPY, samples)
+        check_graph(
+            wrong, exact, single, loss_function(Loss.CROSS_ENTROPY), Loss.CROSS_ENTROPY, samples
+        )
 
 
 def test_a_file_is_read_as_it_was_written_and_damage_is_noticed() -> None:
