@@ -92,7 +92,7 @@ def _finish(job: JobConfig, plan: Plan, aggregator: Aggregator, events: EventLog
     paths = []
     for level in aggregator.trained_levels:
         mask = state.masks[level]
-        if graph is None:
+        if graph is None or not plan.is_opaque:
             model = to_onnx(plan, state.weights, mask)
         else:
             model = graph_to_onnx(graph, tensors_by_name(plan, state.weights, mask))

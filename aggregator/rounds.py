@@ -79,7 +79,7 @@ class Aggregator:
         self._clock = clock
         graph = load_graph(job.plan, plan)
         self._graph = graph.to_bytes() if graph is not None else b""
-        self._scoring = Scoring(job, plan, graph)
+        self._scoring = Scoring(job, plan, graph if plan.is_opaque else None)
         self._course = Course(job, plan, evaluate_on_devices=self._scoring.on_devices)
         self._machine = ServerRounds(job.policy, started=self._course.resumed)
         self._spool = Spool(job.output / "spool")

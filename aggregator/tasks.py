@@ -86,7 +86,7 @@ def make_task(
 
 
 def plan_task(job: JobConfig, plan: Plan, now: Round, graph: bytes = b"") -> tuple[Task, bytes]:
-    """The plan, and its training graph where it is one, for a device that lacks either."""
+    """The plan, and its training graph where it has one, for a device that lacks either."""
     text = plan.to_json().encode()
     parts = [Part(name="plan", codec=PLAN_CODEC, size=len(text))]
     if graph:

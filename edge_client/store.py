@@ -78,11 +78,11 @@ class Store:
         return plan if not plan.graph or self._has_graph(plan.graph) else None
 
     def graph_path(self, plan: Plan) -> Path | None:
-        """Where the training graph of a plan is, or would be; None where its operators suffice."""
+        """Where the training graph of a plan is, or would be; None where it has none."""
         return self.root / "plans" / f"{plan.graph}.graph" if plan.graph else None
 
     def save_plan(self, digest: str, text: bytes, graph: bytes = b"") -> Plan:
-        """Check a plan and keep it, with its training graph where it is one.
+        """Check a plan and keep it, with its training graph where it has one.
 
         Raises:
             PlanError: plan or graph are not those of this digest.

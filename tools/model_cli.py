@@ -44,13 +44,17 @@ def import_command(
     graph: Annotated[
         bool, typer.Option(help="make a model that no plan expresses a training graph")
     ] = True,
+    with_graph: Annotated[
+        bool, typer.Option("--with-graph", help="add a training graph to a plan of operators, too")
+    ] = False,
 ) -> None:
     """Turn a torch module or an ONNX file into a plan.
 
     Every convolution and linear layer is pruned but a last linear layer, depthwise convolutions
     and what has less than 1,000 weights; --prune adds to that, --dense takes away and is stronger.
     A torch module with operators that no plan has becomes a training graph (--graph), which devices
-    with onnxruntime can train; it is written beside the plan, as .graph.
+    with onnxruntime can train; it is written beside the plan, as .graph. With --with-graph, so is
+    the graph of any other model: devices with onnxruntime then take it where it is faster.
     """
     from aggregator.models.importing import import_model
     from aggregator.models.weights import save_weights
@@ -64,6 +68,7 @@ def import_command(
             prune=prune or (),
             dense=dense or (),
             graph=graph,
+            with_graph=with_graph,
         )
         _write(output, imported.plan.to_json().encode())
         if imported.graph is not None:

@@ -46,7 +46,7 @@ class Imported:
         plan: its operators.
         values: its parameters by tensor name, each in its dense shape.
         notes: what the operator should know, one sentence each.
-        graph: the training graph, where the plan is one.
+        graph: the training graph, where the plan has one.
         ending: `softmax`, `log_softmax` or `sigmoid` where the model ended in one that belongs to
             the loss; the plan ends before it.
     """

@@ -1,4 +1,4 @@
-"""The training graph of a plan that is one: its file beside the plan, and its models as ONNX."""
+"""The training graph of a plan: its file beside the plan, and its models as ONNX."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fedsparse.types import Float32Array
 
 
 def load_graph(plan_path: Path, plan: Plan) -> TrainingGraph | None:
-    """The training graph beside a plan's file (`net.json`, `net.graph`); None where it needs none.
+    """The training graph beside a plan's file (`net.json`, `net.graph`); None where it has none.
 
     Raises:
         ConfigError: it is missing, damaged, or of another plan.

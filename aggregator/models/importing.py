@@ -25,6 +25,7 @@ def import_model(
     prune: Sequence[str] = (),
     dense: Sequence[str] = (),
     graph: bool = True,
+    with_graph: bool = False,
 ) -> Imported:
     """Import a model and choose what can be pruned (aggregator/models/pruning.py has the default).
 
@@ -36,9 +37,12 @@ def import_model(
         prune: patterns of names of layers to prune although the default would not.
         dense: patterns of names of layers to keep dense; stronger than `prune`.
         graph: whether a torch module that no plan can express becomes a training graph.
+        with_graph: whether a plan of operators gets a training graph, too, for devices on which
+            that is faster.
 
     Raises:
-        ConfigError: the source cannot be read, or a pattern matches nothing.
+        ConfigError: the source cannot be read, a pattern matches nothing, or a graph is wanted and
+            torch is missing.
         PlanError: the model cannot be planned.
     """
     if source.endswith(".onnx"):
@@ -51,7 +55,19 @@ def import_model(
             if not graph:
                 raise
             return _as_graph(module, shape, name, loss, prune, dense, error)
-    return replace(imported, plan=choose_prunable(imported.plan, prune=prune, dense=dense))
+    imported = replace(imported, plan=choose_prunable(imported.plan, prune=prune, dense=dense))
+    return _with_graph(imported) if with_graph else imported
+
+
+def _with_graph(imported: Imported) -> Imported:
+    try:
+        from aggregator.models.training_graph import plan_graph
+    except ImportError as error:
+        raise ConfigError(
+            "a training graph is made with torch: pip install 'fedsparse[torch]'"
+        ) from error
+    graph = plan_graph(imported.plan)
+    return replace(imported, plan=replace(imported.plan, graph=graph.digest), graph=graph)
 
 
 def _load(source: str, input_shape: Shape | None, name: str) -> tuple[Any, str, Shape]:

@@ -243,7 +243,7 @@ class Agent:
             self._give_up(f"the trainer cannot be started: {error}")
 
     def _graph_of(self, task: Task) -> str:
-        """The file of the task's training graph; empty where the plan is none."""
+        """The file of the task's training graph; empty where the plan has none."""
         plan = self._store.load_plan(task.plan_digest)
         return str(self._store.graph_path(plan) or "") if plan is not None else ""
 

@@ -149,7 +149,7 @@ class Chooser:
 
     def _cannot_run(self, plan: Plan) -> str:
         """Why this device has no engine for a plan; empty where it has."""
-        if not plan.graph:
+        if not plan.is_opaque:
             return ""
         if find_spec("onnxruntime") is None:
             return (

@@ -80,7 +80,7 @@ def calibrate(
         EngineError: the engine cannot run the plan.
     """
     allowed = choices or Choices()
-    if plan.graph:  # no other engine runs it
+    if plan.is_opaque:  # no other engine runs it
         allowed = replace(allowed, engine="graph")
     if allowed.engine == "graph" and allowed.graph is None:
         raise EngineError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final
 
@@ -32,6 +32,10 @@ class Cost:
 
     peak_bytes: int
     multiply_adds: int
+
+    def with_more(self, peak_bytes: int) -> Cost:
+        """The same work with a higher peak."""
+        return replace(self, peak_bytes=self.peak_bytes + peak_bytes)
 
 
 def sparse_cost(

@@ -19,7 +19,7 @@ def run_calibration(request: CalibrateRequest) -> None:
     """Time the steps of all levels, and write the `Calibration` to `request.output`."""
     plan = Plan.from_json(Path(request.plan).read_bytes())
     load_library()
-    if plan.graph:  # which its tasks load, and no other task does
+    if plan.is_opaque:  # which its tasks load, and no other task does
         from edge_client.runtime.onnx_session import load_onnxruntime
 
         load_onnxruntime()

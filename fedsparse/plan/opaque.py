@@ -54,6 +54,11 @@ def described(tensor: Tensor) -> Described:
     return (tensor.name, tensor.shape, tensor.role.value, tensor.prunable, tensor.fan_in)
 
 
+def is_graph_digest(value: object) -> bool:
+    """Whether it is a SHA-256 in lower-case hexadecimal."""
+    return isinstance(value, str) and len(value) == 64 and set(value) <= set("0123456789abcdef")
+
+
 def parse_graph_model(attributes: dict[str, Any], where: str) -> GraphModel:
     """Build the operator from JSON attributes; raises `PlanError` naming `where`."""
     wanted = {"outputs", "parameters", "normalises", "graph"}
@@ -64,7 +69,7 @@ def parse_graph_model(attributes: dict[str, Any], where: str) -> GraphModel:
         raise PlanError(f"{where}: graph cannot have outputs={outputs!r}")
     if not isinstance(normalises, bool):
         raise PlanError(f"{where}: graph cannot have normalises={normalises!r}")
-    if not isinstance(graph, str) or len(graph) != 64 or not set(graph) <= set("0123456789abcdef"):
+    if not is_graph_digest(graph):
         raise PlanError(f"{where}: 'graph' must be a SHA-256 in hexadecimal")
     items = attributes["parameters"]
     if not isinstance(items, list | tuple):

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from fedsparse.errors import PlanError
 from fedsparse.plan.loss import Loss
-from fedsparse.plan.opaque import GraphModel
+from fedsparse.plan.opaque import GraphModel, is_graph_digest
 from fedsparse.plan.operator import Operator, Shape, Tensor
 from fedsparse.plan.operators import from_attributes, to_attributes
 
@@ -46,6 +46,9 @@ class Plan:
         input_shape: one sample's shape, `(channels, *spatial)` or `(features,)`.
         nodes: topologically ordered; an input is `"input"` or the name of an earlier node.
         loss: what it is trained for.
+        graph: SHA-256 of a training graph of the model, hexadecimal, which devices with onnxruntime
+            may take instead of its operators; of a model that is a training graph, of this one.
+            Empty: there is none.
 
     Raises:
         PlanError: a name used twice, an unknown or later input, shapes that do not fit.
@@ -55,6 +58,7 @@ class Plan:
     input_shape: Shape
     nodes: tuple[Node, ...]
     loss: Loss = Loss.CROSS_ENTROPY
+    graph: str = ""
     shapes: dict[str, Shape] = field(init=False, repr=False, compare=False)
     tensors: tuple[Tensor, ...] = field(init=False, repr=False, compare=False)
     digest: str = field(init=False, compare=False)
@@ -78,6 +82,7 @@ class Plan:
         if len(self.nodes) > 1 and any(isinstance(n.operator, GraphModel) for n in self.nodes):
             raise PlanError("a model that is a training graph has that one node and no other")
         _check_outputs(shapes[self.nodes[-1].name], self.loss)
+        object.__setattr__(self, "graph", _checked_graph(self.graph, self.nodes[0].operator))
         if not any(tensor.prunable for tensor in tensors):
             raise PlanError("the plan has no prunable tensor: nothing could be sparse")
         if sum(tensor.size for tensor in tensors) > MAX_PARAMETERS:
@@ -87,10 +92,9 @@ class Plan:
         object.__setattr__(self, "digest", hashlib.sha256(self.to_json().encode()).hexdigest())
 
     @property
-    def graph(self) -> str:
-        """SHA-256 of the training graph that it is; empty where its operators say what it does."""
-        operator = self.nodes[0].operator
-        return operator.graph if isinstance(operator, GraphModel) else ""
+    def is_opaque(self) -> bool:
+        """Whether it is a training graph: no operators say what it does."""
+        return isinstance(self.nodes[0].operator, GraphModel)
 
     @property
     def classes(self) -> int:
@@ -126,7 +130,7 @@ class Plan:
 
     def to_json(self) -> str:
         """The canonical text of the plan; its SHA-256 is the plan's digest."""
-        document = {
+        document: dict[str, Any] = {
             "format": FORMAT,
             "version": VERSION,
             "name": self.name,
@@ -142,6 +146,8 @@ class Plan:
                 for node in self.nodes
             ],
         }
+        if self.graph and not self.is_opaque:
+            document["graph"] = self.graph
         return json.dumps(document, separators=(",", ":"), sort_keys=True)
 
     @classmethod
@@ -165,6 +171,7 @@ class Plan:
             input_shape=tuple(shape),
             nodes=_ordered([_parse_node(index, node) for index, node in enumerate(nodes)]),
             loss=_parse_loss(document.get("loss", Loss.CROSS_ENTROPY)),
+            graph=document.get("graph", ""),
         )
 
 
@@ -187,6 +194,17 @@ def _check_outputs(shape: Shape, loss: Loss) -> None:
             'is for the loss "bce"'
         )
     raise PlanError(f"the last node must yield a vector, (outputs,), it yields {shape}")
+
+
+def _checked_graph(digest: Any, first: Operator) -> str:  # noqa: ANN401
+    """The digest of the training graph, from the plan or from the operator that is one."""
+    if isinstance(first, GraphModel):
+        if digest not in ("", first.graph):
+            raise PlanError("a model that is a training graph cannot have another one")
+        return first.graph
+    if digest != "" and not is_graph_digest(digest):
+        raise PlanError(f'"graph" must be a SHA-256 in hexadecimal, got {digest!r}')
+    return str(digest)
 
 
 def _parse_loss(name: Any) -> Loss:  # noqa: ANN401

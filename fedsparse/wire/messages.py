@@ -175,7 +175,7 @@ class Ready:
 class Task:
     """Work for one device; the body holds `parts` (values; the mask where the device lacks it).
 
-    A task with only the part `plan`, and `graph` where the plan is one, answers a device that has
+    A task with only the part `plan`, and `graph` where the plan has one, answers a device that has
     none.
 
     Attributes:

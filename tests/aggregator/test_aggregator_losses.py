@@ -10,6 +10,7 @@ import pytest
 from job_world import Device, World, build_world
 
 from aggregator.job import MethodConfig, TrainingConfig
+from edge_client.runtime.setup import EngineSetup
 from edge_client.trainer.request import EXIT_OK, TrainRequest
 from edge_client.trainer.train import run_task
 from fedsparse.plan import Loss, Plan, Tanh
@@ -58,7 +59,7 @@ class TrainerDevice(Device):
             data=str(self.folder / "data.npz"),
             holdout=0.2,
             output=str(self.folder / "update"),
-            threads=1,
+            setup=EngineSetup(micro_batch=task.batch_size),
             agent_rss_bytes=0,
         )
         assert run_task(request) == EXIT_OK

@@ -11,6 +11,7 @@ import torch
 from graph_models import MODULES, Recurrent, Transformer
 from typer.testing import CliRunner
 
+from aggregator.models.graph_file import load_graph
 from aggregator.models.importing import import_model
 from aggregator.models.opaque import from_module
 from aggregator.models.weights import from_tensors
@@ -56,6 +57,49 @@ def test_a_recurrent_model_imports_as_a_graph_and_says_what_was_missing(source: 
     assert Plan.from_json(imported.plan.to_json()) == imported.plan
     with pytest.raises(PlanError, match="gru"):
         import_model(source, input_shape=(3, 6), graph=False)
+
+
+PLAIN = """
+from torch import nn
+
+def net():
+    return nn.Sequential(
+        nn.Conv1d(3, 16, 3, padding=1), nn.BatchNorm1d(16), nn.ReLU(), nn.Flatten(),
+        nn.Linear(96, 20), nn.ReLU(), nn.Linear(20, 4),
+    )
+"""
+
+
+def test_a_plan_of_operators_may_have_a_graph_and_both_engines_train_it_alike(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "net.py").write_text(PLAIN)
+    output = tmp_path / "net.json"
+    arguments = ["model", "import", f"{tmp_path}/net.py:net", "--input", "3,6", "-o", str(output)]
+    done = CliRunner().invoke(app, [*arguments, "--with-graph"])
+    assert done.exit_code == 0, done.output
+    plan, graph = (
+        Plan.from_json(output.read_bytes()),
+        load_graph(output, Plan.from_json(output.read_bytes())),
+    )
+    assert not plan.is_opaque
+    assert graph is not None
+    rng = np.random.default_rng(0)
+    kept = [tensor.size // 3 for tensor in plan.prunable]
+    mask = random_mask(plan, kept, rng)
+    weights = initial_weights(plan, kept, rng)
+    weights = Weights(prunable=weights.prunable[mask], dense=weights.dense)
+    engines = (
+        SparseEngine(plan, mask, weights, batch_size=9, momentum=0.9),
+        GraphEngine(plan, mask, weights, graph=graph, batch_size=9, momentum=0.9),
+    )
+    for _ in range(4):
+        samples = rng.standard_normal((9, 3, 6), dtype=np.float32)
+        labels = rng.integers(0, 4, 9)
+        losses = [engine.train_step(samples, labels, learning_rate=0.1) for engine in engines]
+        assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    native, graphed = (engine.weights() for engine in engines)
+    np.testing.assert_allclose(native.prunable, graphed.prunable, 1e-3, 1e-4)
 
 
 def test_the_command_writes_the_graph_beside_the_plan(source: str, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from agent_bench import LEVELS, Bench
 
 from edge_client.agent import choice
 from edge_client.calibration import LevelTiming
-from fedsparse.plan import INPUT, GraphModel, Node, Plan
+from fedsparse.plan import INPUT, GraphModel, Linear, Node, Plan
 from fedsparse.plan.training_graph import TrainingGraph
 from fedsparse.wire.messages import Part, Ready, Task
 
@@ -100,3 +100,17 @@ def test_without_onnxruntime_the_device_declines_with_the_way_out(
     ready, _ = bench.hear(Ready)
     assert ready.level is None
     assert "pip install 'fedsparse[onnx]'" in ready.reason
+
+
+def test_a_plan_of_operators_with_a_graph_needs_no_onnxruntime(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choice, "find_spec", lambda name: None)
+    linear = Node(name="linear", operator=Linear(out_features=4), inputs=(INPUT,))
+    bench.plan = Plan(name="both", input_shape=(60,), nodes=(linear,), graph=GRAPH.digest)
+    bench.write_calibration(LEVELS)
+    bench.store.save_plan(bench.plan.digest, bench.plan.to_json().encode(), GRAPH.to_bytes())
+    assert bench.store.load_plan(bench.plan.digest) == bench.plan
+    chooser = bench.agent._chooser
+    assert chooser._cannot_run(bench.plan) == ""
+    assert chooser._cannot_run(opaque_plan()) != ""

@@ -6,6 +6,7 @@ import json
 import random
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -501,3 +502,13 @@ def test_the_builder_refuses_what_a_plan_would() -> None:
         builder.add(Add(), INPUT)
     with pytest.raises(PlanError, match="conv"):
         builder.add(Conv(out_channels=1, kernel=(1,), stride=(1,), pads=((0, 0),)), name="conv")
+
+
+def test_a_plan_of_operators_may_name_a_training_graph() -> None:
+    plain = every_operator()
+    plan = replace(plain, graph="ab" * 32)
+    assert Plan.from_json(plan.to_json()) == plan
+    assert (plan.digest != plain.digest, plan.is_opaque) == (True, False)
+    for wrong in ("AB" * 32, "ab" * 31, 7, None):
+        with pytest.raises(PlanError, match='"graph" must be a SHA-256'):
+            replace(plain, graph=wrong)
