@@ -11,10 +11,12 @@ does a test that asks less.
 
 from __future__ import annotations
 
+import copyreg
 import functools
 import pickle
 import sys
 import types
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
@@ -22,6 +24,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from hypothesis.errors import HypothesisDeprecationWarning
+
+from edge_client.runtime.native.library import Library
 
 ORACLE_FOLDER = Path(__file__).parents[1] / "edge_client" / "runtime"
 SAME = 1e-4  # a question may hold the engine's own results, which differ by rounding
@@ -42,7 +47,7 @@ class Scene:
     """What one test needs: its oracles' exchanges, in order, and its hypothesis examples."""
 
     oracles: list[list[bytes]] = field(default_factory=list)
-    examples: list[bytes] | None = field(default_factory=list)  # None: cannot be pickled
+    examples: list[bytes] = field(default_factory=list)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -53,6 +58,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    copyreg.pickle(Library, _named)
     record, replay = config.option.record_tape, config.option.replay_tape
     if record:
         config.pluginmanager.register(Recorder(record))
@@ -63,6 +69,17 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     start, step = map(int, config.option.share.split("/"))
     items[:] = items[start::step]
+
+
+def _named(library: Library) -> tuple[Callable[..., Library], tuple[tuple[str, ...]]]:
+    return _library, (library.variants,)
+
+
+@functools.cache
+def _library(variants: tuple[str, ...]) -> Library:
+    """Those variants of the kernels, as far as this processor has them."""
+    shared = [name for name in variants if name in Library().variants]
+    return Library(variant=shared[0]) if len(shared) == len(variants) == 1 else Library()
 
 
 class Recorder:
@@ -90,17 +107,13 @@ class Recorder:
         def noted(**arguments: Any) -> None:  # noqa: ANN401
             before = len(self.scene.oracles)
             drawn = {name: value for name, value in arguments.items() if name not in given}
-            try:
-                example = pickle.dumps(drawn)
-            except (pickle.PicklingError, TypeError, AttributeError):
-                self.scene.examples = None
+            example = pickle.dumps(drawn)
             try:
                 test(**arguments)
             except BaseException:  # an assumption that does not hold: no example at all
                 del self.scene.oracles[before:]
                 raise
-            if self.scene.examples is not None:
-                self.scene.examples.append(example)
+            self.scene.examples.append(example)
 
         return noted
 
@@ -152,12 +165,12 @@ class Player:
         if not getattr(pyfuncitem.obj, "is_hypothesis_test", False):
             return None
         examples = self.scenes[pyfuncitem.nodeid].examples
-        if examples is None:
-            return None
         assert examples, "the tape has no example for this test"
         given = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
-        for example in examples:
-            pyfuncitem.obj.hypothesis.inner_test(**given, **pickle.loads(example))  # noqa: S301
+        with warnings.catch_warnings():  # `assume`, which held for each of them
+            warnings.simplefilter("ignore", HypothesisDeprecationWarning)
+            for example in examples:
+                pyfuncitem.obj.hypothesis.inner_test(**given, **pickle.loads(example))  # noqa: S301
         return True
 
 
