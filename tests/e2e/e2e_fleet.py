@@ -118,6 +118,10 @@ class Fleet:
         """SIGKILL, to the process and what it started."""
         self._children.kill(name)
 
+    def is_running(self, name: str) -> bool:
+        """Whether a process has not ended."""
+        return self._children[name].process.poll() is None
+
     def wait_for_exit(self, name: str) -> int:
         """The exit code of a process that ends by itself."""
         return self._children[name].process.wait(30)

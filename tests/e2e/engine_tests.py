@@ -22,6 +22,7 @@ def start_engine_tests(
     packages: Path | None,
     *options: str,
     environment: Mapping[str, str] | None = None,
+    share: str = "0/1",
 ) -> subprocess.Popen[str]:
     """Start pytest on them, with the plugin `oracle_tape`.
 
@@ -30,13 +31,14 @@ def start_engine_tests(
         packages: the folder from which `edge_client` is to be imported; None: as `python` has it.
         options: of pytest.
         environment: added to this process's.
+        share: `I/N`: only every N-th test, from number I on.
     """
     searched = [HERE] if packages is None else [packages, HERE]
     variables = {"PYTHONPATH": os.pathsep.join(map(str, searched)), "PYTHONDONTWRITEBYTECODE": "1"}
     left_out = [f"--ignore={FOLDER / name}" for name in NATIVE_ONLY]
     return subprocess.Popen(
         [*python, "-m", "pytest", "-q", "-p", "oracle_tape", "-p", "no:cacheprovider",
-         f"--confcutdir={FOLDER}", *left_out, *options, str(FOLDER)],
+         f"--confcutdir={FOLDER}", f"--share={share}", *left_out, *options, str(FOLDER)],
         cwd=HERE.parent,  # not the root, whose packages would be found first
         env=os.environ | variables | dict(environment or {}),
         stdout=subprocess.PIPE,
@@ -45,8 +47,25 @@ def start_engine_tests(
     )  # fmt: skip
 
 
-def passed(tests: subprocess.Popen[str]) -> int:
+def passed(*tests: subprocess.Popen[str]) -> int:
     """Wait for their end; returns how many passed, fails if one did not."""
-    output, _ = tests.communicate()
-    assert tests.returncode == 0, output[-6000:]
-    return int(output.rpartition(" passed")[0].split()[-1])
+    outputs = [run.communicate()[0] for run in tests]
+    for run, output in zip(tests, outputs, strict=True):
+        assert run.returncode == 0, output[-6000:]
+    return sum(int(output.rpartition(" passed")[0].split()[-1]) for output in outputs)
+
+
+def replay(
+    tape: Path,
+    python: Sequence[str | Path],
+    packages: Path | None,
+    *options: str,
+    environment: Mapping[str, str] | None = None,
+) -> int:
+    """Run them on a recorded oracle, in two processes side by side; returns how many passed."""
+    options = (*options, f"--replay-tape={tape}")
+    shares = [
+        start_engine_tests(python, packages, *options, environment=environment, share=f"{i}/2")
+        for i in range(2)
+    ]
+    return passed(*shares)

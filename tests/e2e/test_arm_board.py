@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from e2e_fleet import JOB, Fleet
 from emulated_board import EmulatedBoard, start_board
-from engine_tests import ROOT, passed, start_engine_tests
+from engine_tests import ROOT, replay
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]  # the first test builds and unpacks
 
@@ -46,19 +46,14 @@ def test_the_engine_passes_its_tests_from_the_x86_64_wheel(
 ) -> None:
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", tmp_path]
     subprocess.run([*pip, wheels["x86_64"]], check=True)
-    tests = start_engine_tests([sys.executable], tmp_path, f"--replay-tape={tape}")
-    assert passed(tests) > 100
+    assert replay(tape, [sys.executable], tmp_path) > 100
 
 
 def test_the_engine_passes_its_tests_on_aarch64(board: EmulatedBoard, tape: Path) -> None:
     where = "import platform, edge_client; print(platform.machine(), edge_client.__file__)"
     found = board.run("-c", where, cwd=ROOT / "tests").stdout.split()
     assert found == ["aarch64", str(board.site / "edge_client" / "__init__.py")]
-    shares = [
-        start_engine_tests([board.python], None, f"--replay-tape={tape}", f"--share={i}/2")
-        for i in range(2)
-    ]
-    assert sum(passed(share) for share in shares) > 100
+    assert replay(tape, [board.python], None) > 100
 
 
 def test_edge_client_starts_from_the_wheel(board: EmulatedBoard, tmp_path: Path) -> None:

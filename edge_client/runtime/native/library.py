@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+from edge_client.runtime.native.elf import library_fault
 from edge_client.runtime.native.structures import ARGUMENTS
 from fedsparse.errors import EngineError
 
@@ -31,13 +32,16 @@ class Library:
         variant: use this one alone; by default the widest that suits the work, up to the best.
 
     Raises:
-        EngineError: the library is missing, corrupt, or of another version.
+        EngineError: the library is missing, corrupt, for another processor, or of another version.
     """
 
     def __init__(self, path: Path = LIBRARY, *, variant: str | None = None) -> None:
         if not path.is_file():
             raise EngineError(f"the native kernels are missing ({path}): {REBUILD}")
         try:
+            fault = library_fault(path)
+            if fault:
+                raise EngineError(f"the native kernels do not load: {path}: {fault}: {REBUILD}")
             native = ctypes.CDLL(str(path))
             version = int(native.fedsparse_abi_version())
             if version != ABI_VERSION:

@@ -20,11 +20,35 @@ def test_a_missing_library_says_how_to_build_it(tmp_path: Path) -> None:
         Library(tmp_path / "nothing.so")
 
 
-@pytest.mark.parametrize("content", [b"", b"not a library", LIBRARY.read_bytes()[:200]])
-def test_a_corrupt_library_says_how_to_build_it(tmp_path: Path, content: bytes) -> None:
+CONTENT = LIBRARY.read_bytes()
+MACHINE = slice(18, 20)  # of the ELF header
+
+
+def with_machine(number: int) -> bytes:
+    return CONTENT[: MACHINE.start] + number.to_bytes(2, "little") + CONTENT[MACHINE.stop :]
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        (b"", "it is no shared library"),
+        (b"not a library" * 10, "it is no shared library"),
+        (CONTENT[:63], "it is no shared library"),
+        (CONTENT[:200], rf"it is cut off: 200 bytes of {len(CONTENT)}"),
+        (CONTENT[: len(CONTENT) // 2], "it is cut off"),
+        (CONTENT[:-1], "it is cut off"),
+        (CONTENT[:64] + bytes(len(CONTENT) - 64), "corrupt.so: "),
+        (with_machine(8), f"it was built for processor 8, this is {platform.machine()}"),
+        (with_machine(40), f"it was built for armv7l, this is {platform.machine()}"),
+    ],
+    ids=range(9),
+)
+def test_a_corrupt_library_is_named_with_what_is_wrong_and_how_to_build_it(
+    tmp_path: Path, content: bytes, fault: str
+) -> None:
     path = tmp_path / "corrupt.so"
     path.write_bytes(content)
-    with pytest.raises(EngineError, match=r"do not load on this .*corrupt.so.*pip install -e \."):
+    with pytest.raises(EngineError, match=rf"native kernels do not load.*{fault}.*pip install -e"):
         Library(path)
 
 
