@@ -11,9 +11,12 @@ from typing import Final
 HERE: Final = Path(__file__).parent
 ROOT: Final = HERE.parents[1]
 FOLDER: Final = ROOT / "tests" / "edge_client" / "runtime"
-# What can only be tested on the machine itself, and why.
+# What is left to the machine itself, and why; any other new file runs everywhere.
 NATIVE_ONLY: Final = {
     "test_sparse_cost.py": "measures resident memory: there, the emulator's or the sanitizer's too",
+    "test_graph_cost.py": "measures resident memory, too",
+    "test_graph_engine.py": "onnxruntime's kernels, not ours; torch exports the graphs",
+    "test_engine_contract.py": "torch exports the graphs of one of the engines",
 }
 
 

@@ -1,4 +1,4 @@
-"""A device whose native library is damaged: it declines and says why; the job goes on without it."""
+"""Devices whose native library is damaged: they decline and say why; the job goes on."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@
     KERNEL(name, map_arguments) {                                         \
         for (int64_t i = from * batch; i < to * batch; i += LANES) {      \
             const int64_t count = to * batch - i;                         \
-            const lanes x = LOAD(a->input + i);                           \
+            const lanes x = take(a->input + i, count);                    \
             give(a->output + i, value, count);                            \
         }                                                                 \
     }
@@ -13,8 +13,8 @@
     KERNEL(name##_backward, map_arguments) {                              \
         for (int64_t i = from * batch; i < to * batch; i += LANES) {      \
             const int64_t count = to * batch - i;                         \
-            const lanes x = LOAD(a->input + i);                           \
-            const lanes g = LOAD(a->output + i);                          \
+            const lanes x = take(a->input + i, count);                    \
+            const lanes g = take(a->output + i, count);                   \
             give(a->output + i, value, count);                            \
         }                                                                 \
     }
@@ -81,7 +81,7 @@ KERNEL(leaky_relu, leaky_relu_arguments) {
     const float slope = (float)a->slope;
     for (int64_t i = from * batch; i < to * batch; i += LANES) {
         const int64_t count = to * batch - i;
-        const lanes x = LOAD(a->input + i);
+        const lanes x = take(a->input + i, count);
         give(a->output + i, choose((bits)(x > 0.0f), x, x * slope), count);
     }
 }
@@ -90,7 +90,7 @@ KERNEL(leaky_relu_backward, leaky_relu_arguments) {
     const float slope = (float)a->slope;
     for (int64_t i = from * batch; i < to * batch; i += LANES) {
         const int64_t count = to * batch - i;
-        const lanes y = LOAD(a->input + i), g = LOAD(a->output + i);
+        const lanes y = take(a->input + i, count), g = take(a->output + i, count);
         give(a->output + i, choose((bits)(y > 0.0f), g, g * slope), count);
     }
 }

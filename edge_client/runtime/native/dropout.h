@@ -31,7 +31,7 @@ KERNEL(dropout, dropout_arguments) {
             const naturals chance = mixed(mixed(sample ^ (uint32_t)row) + (uint32_t)(row >> 32));
             const lanes factor = (lanes)((bits)scale & ((bits)(chance >> 8) >= limit));
             const int64_t i = p * batch + b;
-            give(a->output + i, LOAD(a->input + i) * factor, batch - b);
+            give(a->output + i, take(a->input + i, batch - b) * factor, batch - b);
         }
     }
 }

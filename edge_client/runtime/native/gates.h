@@ -22,7 +22,8 @@ KERNEL(gate_gradient, gate_arguments) {
             const int64_t start = c * a->positions * batch + b, count = batch - b;
             lanes sum = {0};
             for (int64_t p = 0; p < a->positions; p++)
-                sum += LOAD(a->input + start + p * batch) * LOAD(a->other + start + p * batch);
+                sum += take(a->input + start + p * batch, count) *
+                       take(a->other + start + p * batch, count);
             give(a->output + c * batch + b, sum, count);
         }
 }

@@ -41,7 +41,7 @@ INLINE moments group_moments(const group_piece *p, lanes centre) {
         const int64_t end = start + SHORT < p->length ? start + SHORT : p->length;
         lanes sum = {0}, squares = {0};
         for (int64_t i = start; i < end; i++) {
-            const lanes term = LOAD(p->input + i * p->batch) - centre;
+            const lanes term = take(p->input + i * p->batch, p->count) - centre;
             sum += term;
             squares += term * term;
         }
@@ -63,7 +63,7 @@ INLINE void group_forward(const group_piece *p, double eps, float *mean_result,
     give(inverse_result, inverse, p->count);
     int64_t parameter = p->first, left = p->span;
     for (int64_t i = 0; i < p->length; i++) {
-        const lanes x = LOAD(p->input + i * p->batch);
+        const lanes x = take(p->input + i * p->batch, p->count);
         const lanes factor = inverse * p->scale[parameter];
         give(p->output + i * p->batch, (x - mean) * factor + p->shift[parameter], p->count);
         if (--left == 0) parameter++, left = p->span;
@@ -90,9 +90,9 @@ INLINE void group_backward(const group_piece *p, lanes mean, lanes inverse) {
         const int64_t end = start + SHORT < p->length ? start + SHORT : p->length;
         lanes part = {0}, part_product = {0};
         for (int64_t i = start; i < end; i++) {
-            const lanes g = LOAD(p->output + i * p->batch) * p->scale[parameter];
+            const lanes g = take(p->output + i * p->batch, p->count) * p->scale[parameter];
             part += g;
-            part_product += g * (LOAD(p->input + i * p->batch) - mean);
+            part_product += g * (take(p->input + i * p->batch, p->count) - mean);
             if (--left == 0) parameter++, left = p->span;
         }
         sum += part;
@@ -102,8 +102,8 @@ INLINE void group_backward(const group_piece *p, lanes mean, lanes inverse) {
     const lanes constant = sum * share, slope = product * inverse * inverse * share;
     parameter = p->first, left = p->span;
     for (int64_t i = 0; i < p->length; i++) {
-        const lanes g = LOAD(p->output + i * p->batch) * p->scale[parameter];
-        const lanes x = LOAD(p->input + i * p->batch) - mean;
+        const lanes g = take(p->output + i * p->batch, p->count) * p->scale[parameter];
+        const lanes x = take(p->input + i * p->batch, p->count) - mean;
         give(p->output + i * p->batch, (g - constant - x * slope) * inverse, p->count);
         if (--left == 0) parameter++, left = p->span;
     }
@@ -115,7 +115,7 @@ KERNEL(group_norm_backward, group_norm_arguments) {
         for (int64_t b = 0; b < batch; b += LANES) {
             const int64_t count = batch - b, at = group * batch + b;
             const group_piece p = group_piece_of(a, batch, group, b, count);
-            group_backward(&p, LOAD(a->mean + at), LOAD(a->inverse + at));
+            group_backward(&p, take(a->mean + at, count), take(a->inverse + at, count));
         }
 }
 
@@ -129,15 +129,15 @@ KERNEL(group_norm_parameters, group_norm_arguments) {
             for (int64_t b = 0; b < batch; b += LANES) {
                 const int64_t count = batch - b;
                 const float *x = a->input + start * batch + b, *g = a->output + start * batch + b;
-                const lanes mean = LOAD(a->mean + at + b);
+                const lanes mean = take(a->mean + at + b, count);
                 lanes sum = {0}, product = {0};
                 for (int64_t i = 0; i < a->span; i++) {
-                    const lanes gradient = LOAD(g + i * batch);
+                    const lanes gradient = take(g + i * batch, count);
                     sum += gradient;
-                    product += gradient * (LOAD(x + i * batch) - mean);
+                    product += gradient * (take(x + i * batch, count) - mean);
                 }
                 shift += lane_sum(part(sum, count));
-                scale += lane_sum(part(product * LOAD(a->inverse + at + b), count));
+                scale += lane_sum(part(product * take(a->inverse + at + b, count), count));
             }
         }
         float *shift_gradient = a->shift_gradient + parameter;

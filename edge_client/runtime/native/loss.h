@@ -8,20 +8,20 @@ KERNEL(cross_entropy, cross_entropy_arguments) {
     double loss = 0;
     for (int64_t b = 0; b < batch; b += LANES) {
         const int64_t count = batch - b;
-        lanes highest = LOAD(a->logits + b), total = {0};
+        lanes highest = take(a->logits + b, count), total = {0};
         for (int64_t c = 1; c < a->classes; c++) {
-            const lanes x = LOAD(a->logits + c * batch + b);
+            const lanes x = take(a->logits + c * batch + b, count);
             highest = choose((bits)(x > highest), x, highest);
         }
         for (int64_t c = 0; c < a->classes; c++) {
-            const lanes e = exponential(LOAD(a->logits + c * batch + b) - highest);
+            const lanes e = exponential(take(a->logits + c * batch + b, count) - highest);
             give(a->gradient + c * batch + b, e, count);
             total += e;
         }
         const lanes factor = share / total;
         for (int64_t c = 0; c < a->classes; c++) {
             float *gradient = a->gradient + c * batch + b;
-            give(gradient, LOAD(gradient) * factor, count);
+            give(gradient, take(gradient, count) * factor, count);
         }
         for (int64_t i = 0; i < LANES && i < count; i++) {
             const int64_t at = a->targets[b + i] * batch + b + i;
@@ -49,7 +49,7 @@ KERNEL(mse, elementwise_loss_arguments) {
     for (int64_t c = 0; c < a->outputs; c++)
         for (int64_t b = 0; b < batch; b += LANES) {
             const int64_t i = c * batch + b, count = batch - b;
-            const lanes error = LOAD(a->logits + i) - targets_of(a, c, b, count);
+            const lanes error = take(a->logits + i, count) - targets_of(a, c, b, count);
             give(a->gradient + i, error * factor, count);
             loss += lane_sum(part(error * error, count));
         }
@@ -64,7 +64,7 @@ KERNEL(bce, elementwise_loss_arguments) {
     for (int64_t c = 0; c < a->outputs; c++)
         for (int64_t b = 0; b < batch; b += LANES) {
             const int64_t i = c * batch + b, count = batch - b;
-            const lanes y = LOAD(a->logits + i), target = targets_of(a, c, b, count);
+            const lanes y = take(a->logits + i, count), target = targets_of(a, c, b, count);
             const lanes rest = logarithm_beyond_one(exponential(-magnitude(y)));
             const lanes positive = choose((bits)(y < 0.0f), (lanes){0}, y);
             give(a->gradient + i, (logistic(y) - target) * (float)share, count);

@@ -29,7 +29,7 @@ KERNEL(upsample_backward, upsample_arguments) {
                 lanes sum = {0};
                 for (int64_t i = 0; i < a->rows; i++)
                     for (int64_t j = 0; j < a->columns; j++)
-                        sum += LOAD(corner + i * width + j * batch + b);
+                        sum += take(corner + i * width + j * batch + b, batch - b);
                 give(a->output + (h * a->width + w) * batch + b, sum, batch - b);
             }
         }

@@ -1,5 +1,18 @@
-/* Vectors at the end of a run: `count` floats are there, and what the other lanes hold is of no
- * use. They are read all the same: after the last buffer there is room for that (execution.py). */
+/* Vectors at the end of a run, of which the first `count` lanes are of use. */
+
+/* What lies behind them is read all the same: after the last buffer there is room for that
+ * (execution.py). Another thread may be writing there, which is nothing to the lanes of use; the
+ * thread sanitizer cannot know that, and gets a read that stops in time. */
+INLINE lanes take(const float *from, int64_t count) {
+#if defined(__SANITIZE_THREAD__)
+    float all[LANES] = {0};
+    memcpy(all, from, sizeof(float) * (size_t)(count < LANES ? count : LANES));
+    return LOAD(all);
+#else
+    (void)count;
+    return LOAD(from);
+#endif
+}
 
 INLINE void give(float *to, lanes value, int64_t count) {
     if (count >= LANES) {
