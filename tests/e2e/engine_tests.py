@@ -14,6 +14,7 @@ FOLDER: Final = ROOT / "tests" / "edge_client" / "runtime"
 # What is left to the machine itself, and why; any other new file runs everywhere.
 NATIVE_ONLY: Final = {
     "test_sparse_cost.py": "measures resident memory: there, the emulator's or the sanitizer's too",
+    "test_auto.py": "weighs an engine whose graphs torch exports",
     "test_graph_cost.py": "measures resident memory, too",
     "test_graph_engine.py": "onnxruntime's kernels, not ours; torch exports the graphs",
     "test_engine_contract.py": "torch exports the graphs of one of the engines",
@@ -41,6 +42,7 @@ def start_engine_tests(
     left_out = [f"--ignore={FOLDER / name}" for name in NATIVE_ONLY]
     return subprocess.Popen(
         [*python, "-m", "pytest", "-q", "-p", "oracle_tape", "-p", "no:cacheprovider",
+         "--capture=sys",  # what ends the process is said on the real stderr
          f"--confcutdir={FOLDER}", f"--share={share}", *left_out, *options, str(FOLDER)],
         cwd=HERE.parent,  # not the root, whose packages would be found first
         env=os.environ | variables | dict(environment or {}),

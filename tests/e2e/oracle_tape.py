@@ -150,7 +150,7 @@ class Player:
         self.scenes: Mapping[str, Scene] = pickle.loads(path.read_bytes())  # noqa: S301
         module = types.ModuleType("torch_oracle")
         module.TorchOracle = Replayed  # type: ignore[attr-defined]
-        sys.modules["torch_oracle"] = module
+        sys.modules |= {"torch_oracle": module, "torch": None}  # here, too, it is not to be had
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Iterator[None]:

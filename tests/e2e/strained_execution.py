@@ -9,8 +9,12 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 from collections.abc import Sequence
+from weakref import WeakKeyDictionary
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 
 from edge_client.runtime import execution
@@ -19,9 +23,10 @@ from edge_client.runtime.execution import Execution
 from edge_client.runtime.native.structures import Call
 from edge_client.runtime.program import Buffer, Program
 
+Bytes = npt.NDArray[np.uint8]
 VECTOR = 64  # bytes of the widest, which kernels may read past the end of a run
 GAP = 1024  # bytes behind that; numpy does not reuse blocks of such a size, which stay poisoned
-NAN = 0xFF  # in every byte
+FILLINGS = [np.full(VECTOR // 4, value, np.float32).view(np.uint8) for value in (-2.0, np.nan)]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -42,22 +47,26 @@ def guard_arenas() -> None:
     poison = ctypes.CDLL(None)["__asan_poison_memory_region"]
     poison.argtypes, poison.restype = (ctypes.c_void_p, ctypes.c_size_t), None
     start, run = Execution.__init__, Execution._run
+    fillings: WeakKeyDictionary[Execution, Bytes] = WeakKeyDictionary()
+    turns = itertools.cycle(FILLINGS)
 
     def guarded(
         self: Execution, program: Program, parameters: object, batch_size: int, *rest: object,
         **more: object,
     ) -> None:  # fmt: skip
         start(self, program, parameters, batch_size, *rest, **more)
+        fillings[self] = next(turns)
         for buffer in program.buffers:
             end = self._offsets[id(buffer)] + buffer.size_bytes(batch_size)
-            self._arena[end : end + VECTOR] = NAN
+            self._arena[end : end + VECTOR] = fillings[self]
             poison(self._arena.ctypes.data + end + VECTOR, GAP)
 
     def checked(self: Execution, calls: ctypes.Array[Call], batch: int) -> None:
         run(self, calls, batch)
         for buffer in self._program.buffers:
             end = self._offsets[id(buffer)] + buffer.size_bytes(self._batch_size)
-            assert (self._arena[end : end + VECTOR] == NAN).all(), "written behind a buffer"
+            behind = self._arena[end : end + VECTOR]
+            assert (behind == fillings[self]).all(), "written behind a buffer"
 
     execution.lay_out = apart
     Execution.__init__, Execution._run = guarded, checked
