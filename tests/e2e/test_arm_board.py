@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import re
 import subprocess
 import sys
@@ -77,6 +78,14 @@ def test_a_32_bit_system_is_refused_in_a_sentence(tmp_path: Path) -> None:
     assert built.returncode == 1
     assert built.stderr.startswith(f"fedsparse {sentence}")
     assert started.stderr.count("\n") == built.stderr.count("\n") == 1
+
+
+def test_edge_client_bench_runs_to_its_table(board: EmulatedBoard, tmp_path: Path) -> None:
+    """Its figures are the emulator's, and mean nothing."""
+    asked = ("bench", "digits", "--quick", "--densities=0.1", "--output=bench.json")
+    table = board.run("-m", "edge_client", *asked, cwd=tmp_path).stdout
+    assert re.search(r"^digits +0\.1 ", table, re.MULTILINE), table
+    assert json.loads((tmp_path / "bench.json").read_text())["format"] == "fedsparse.bench"
 
 
 class MixedFleet(Fleet):
