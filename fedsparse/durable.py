@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -10,8 +11,11 @@ def write_durably(path: Path, data: bytes | memoryview) -> None:
     """Replace `path` by `data`, on the disk when this returns; its folder is created.
 
     Raises:
-        OSError: the disk is full or not writable; the old file is then still there.
+        OSError: the disk is full or not writable, or `path` is a device, a folder or the like; what
+            was there then still is.
     """
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     try:

@@ -40,6 +40,7 @@ def from_torch(
         PlanError: the module cannot be traced, or holds what no plan can express; every problem is
             named with its node.
     """
+    _check_trained(module)
     name = name or type(module).__name__
     module = copy.deepcopy(module).cpu().float().eval()
     program = _export(module, input_shape, name)
@@ -53,17 +54,26 @@ def from_torch(
     return imported
 
 
+def _check_trained(module: torch.nn.Module) -> None:
+    frozen = [name for name, value in module.named_parameters() if not value.requires_grad]
+    if frozen:
+        raise UnexpressedError(
+            f"'{frozen[0]}' is frozen (requires_grad is False), a plan trains every tensor: let it "
+            "be trained, or keep it frozen in a training graph"
+        )
+
+
 def _export(module: torch.nn.Module, input_shape: Shape, name: str) -> Any:  # noqa: ANN401
     import torch
 
-    samples = torch.zeros((BATCH, *input_shape))
     try:
-        module(samples)
+        module(torch.zeros((BATCH, *input_shape)))
     except Exception as error:  # user code may raise anything
         raise PlanError(
             f"{name} does not accept samples of shape {input_shape}: {_first_line(error)}"
         ) from error
     try:
+        samples = torch.zeros((BATCH, *input_shape))
         return torch.export.export(module, (samples,), strict=False)
     except Exception as error:  # the exporter may raise anything
         raise UnexpressedError(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -25,6 +26,7 @@ from edge_client.bench.table import limits_lines, machine_lines, results_lines
 from edge_client.probe.memory import read_memory
 from edge_client.runtime.cost import sparse_cost
 from edge_client.runtime.native.library import load_library
+from edge_client.runtime.setup import EngineSetup
 from fedsparse.durable import write_durably
 from fedsparse.errors import ConfigError
 from fedsparse.plan import Plan
@@ -69,6 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
         as_json=arguments.json,
     )
     plans = {name: find_plan(name) for name in options.models}
+    _check(plans, options)
     document = measure(plans, options)
     text = json.dumps(document, indent=2) + "\n"
     try:
@@ -78,6 +81,20 @@ def run(arguments: argparse.Namespace) -> int:
     sys.stdout.write(text if options.as_json else "\n".join(_page(document)) + "\n")
     sys.stderr.write(f"written to {options.output}; docs/runtime.md says where to send it\n")
     return 0
+
+
+def _check(plans: Mapping[str, Plan], options: BenchOptions) -> None:
+    """What would only be found after minutes of measuring."""
+    for name, plan in plans.items():
+        if plan.is_opaque:
+            raise ConfigError(
+                f"'{name}' is a training graph, whose time does not fall with density: this "
+                "measures the native kernels; name a plan of operators"
+            )
+    EngineSetup(micro_batch=options.batch_size, threads=options.threads)  # refuses too many
+    folder = options.output.parent
+    if options.output.is_dir() or (folder.exists() and not os.access(folder, os.W_OK)):
+        raise ConfigError(f"{options.output}: cannot be written: choose another --output")
 
 
 def measure(plans: Mapping[str, Plan], options: BenchOptions) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from fedsparse.plan import Plan
 # Python objects, argument blocks and the pages of the library's code that run.
 FIXED_BYTES: Final = 350_000
 INSTRUCTION_BYTES: Final = 600
+TENSOR_BYTES: Final = 3_600  # the arrays of its index, as Python objects and to the allocator
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +84,7 @@ def _sparse_cost(
         + sum(weight.index_bytes for weight in program.weights)
         + plan.num_prunable // 8
         + INSTRUCTION_BYTES * len(program.instructions)
+        + TENSOR_BYTES * len(program.weights)
         + FIXED_BYTES
     )
     return Cost(peak_bytes=peak_bytes, multiply_adds=_work(program, batch_size, micro_batch))

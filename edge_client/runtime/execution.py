@@ -16,7 +16,7 @@ from edge_client.runtime.native import structures
 from edge_client.runtime.native.library import Library
 from edge_client.runtime.native.structures import ARGUMENTS, Call
 from edge_client.runtime.parameters import Parameters
-from edge_client.runtime.program import Buffer, Field, Instruction, Program, Ref, Store
+from edge_client.runtime.program import FLOAT_BYTES, Buffer, Field, Instruction, Program, Ref, Store
 from edge_client.runtime.targets import Targets
 from fedsparse.types import Float32Array
 
@@ -111,10 +111,9 @@ class Execution:
         batch = len(samples)
         self._load_arguments.input = samples.ctypes.data
         self._run(self._train if training else self._infer, batch)
-        logits = self._program.logits
-        start = self._offsets[id(logits)]
-        view = self._arena[start : start + logits.size_bytes(batch)].view(np.float32)
-        return view.reshape(-1, batch)
+        start = self._offsets[id(self._program.logits)]  # of a buffer that may have grown
+        size = FLOAT_BYTES * self._program.outputs * batch
+        return self._arena[start : start + size].view(np.float32).reshape(-1, batch)
 
     def loss(self, targets: Targets) -> float:
         """The loss of the step's samples so far, over all of them; also prepares the way back."""

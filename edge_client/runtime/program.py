@@ -178,7 +178,8 @@ class Program:
         forward, loss, backward: for each micro-batch.
         update: once a step, after the last.
         buffers: all that the instructions touch.
-        logits: where `forward` leaves them, `[class][batch]`.
+        logits: where `forward` leaves them, `[class][batch]`, at the buffer's start.
+        outputs: how many there are for each sample.
         weights: the weight tensors in plan order.
         lone_norms: batch-norm nodes that see one value of a channel for each sample: a batch of
             one has no variance there.
@@ -192,6 +193,7 @@ class Program:
     update: tuple[Instruction, ...]
     buffers: tuple[Buffer, ...]
     logits: Buffer
+    outputs: int
     weights: tuple[WeightTensor, ...]
     lone_norms: tuple[str, ...]
 

@@ -64,3 +64,12 @@ def test_the_bytes_reach_the_disk_before_the_name_and_then_the_folder(
     monkeypatch.setattr(Path, "replace", spy_replace)
     write_durably(tmp_path / "file.bin", b"data")
     assert order == ["file", "name", "folder"]
+
+
+def test_what_is_no_regular_file_is_left_alone(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for path in (pipe, tmp_path):
+        with pytest.raises(OSError, match="not a regular file"):
+            write_durably(path, b"x")
+    assert pipe.is_fifo()

@@ -150,6 +150,7 @@ def lower(
         update=tuple(builder.updates),
         buffers=tuple(builder.buffers),
         logits=builder.values[last],
+        outputs=plan.classes,
         weights=tuple(builder.weights),
         lone_norms=tuple(builder.lone_norms),
     )

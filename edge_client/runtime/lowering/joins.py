@@ -42,7 +42,8 @@ def mul(builder: Builder, node: Node, operator: Mul) -> Buffer:
     if not _is_gated(builder, node):
         return _combined(builder, node, "multiply", first, second)
     count = builder.floats(node.name)
-    output = first if builder.may_overwrite(first) else builder.buffer(floats=count)
+    free = builder.may_overwrite(first) and first is not second
+    output = first if free else builder.buffer(floats=count)
     _gate(builder, node, first, second, output)
     return output
 

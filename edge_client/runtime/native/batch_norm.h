@@ -42,7 +42,8 @@ INLINE norm norm_of(const batch_norm_arguments *a, int64_t channel) {
 /* Mean and deviation of this batch; the running ones follow with momentum, the variance unbiased. */
 INLINE void take_statistics(const batch_norm_arguments *a, int64_t channel, int64_t count) {
     const float *x = a->input + channel * count;
-    double mean = shifted_sum(x, 0.0f, NULL, 0.0f, count) / (double)count;
+    /* from the first value on, so that a channel that is almost constant has an exact mean */
+    double mean = x[0] + shifted_sum(x, x[0], NULL, 0.0f, count) / (double)count;
     double squares = shifted_sum(x, (float)mean, x, (float)mean, count);
     double unbiased = squares / (double)(count - 1);
     a->mean[channel] = (float)mean;

@@ -261,3 +261,17 @@ def test_a_graph_stands_alone_in_its_plan() -> None:
     }  # fmt: skip
     with pytest.raises(PlanError, match="that one node and no other"):
         Plan.from_json(json.dumps(document))
+
+
+def test_a_frozen_layer_is_no_matter_for_a_plan_but_for_a_graph(tmp_path: Path) -> None:
+    source = SOURCE.replace("nn.GRU(3, 24, batch_first=True)", "nn.Linear(6, 200)")
+    source = source.replace("nn.Linear(24, 4)", "nn.Linear(200, 4)")
+    source = source.replace("self.gru(x.transpose(1, 2))[0][:, -1]", "self.gru(x)")
+    frozen = source.replace(
+        "    def forward", "        self.fc.requires_grad_(False)\n    def forward"
+    )
+    (tmp_path / "net.py").write_text(frozen)
+    with pytest.raises(PlanError, match=r"'fc\.weight' is frozen .* training graph"):
+        import_model(f"{tmp_path}/net.py:Net", input_shape=(6,), graph=False)
+    imported = import_model(f"{tmp_path}/net.py:Net", input_shape=(6,))
+    assert [tensor.name for tensor in imported.plan.tensors] == ["gru.weight", "gru.bias"]

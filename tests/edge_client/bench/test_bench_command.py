@@ -84,6 +84,22 @@ def test_options_that_make_no_sense_are_refused(
     assert "expected" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--threads", "65"], "threads must be 1 to 64"),
+        (["--output", "."], "cannot be written"),
+    ],
+)
+def test_what_would_fail_in_the_end_is_refused_before_anything_is_measured(
+    arguments: list[str], message: str, tmp_path: Path
+) -> None:
+    done = bench(tmp_path, "digits", *arguments)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
 def test_the_help_says_what_it_measures(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["bench", "--help"])

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
-from engine_plans import assert_gradients_agree, conv, node
+from engine_plans import assert_gradients_agree, conv, node, random_batch, random_weights
 
 from edge_client.runtime.fusion import find_fusions
 from edge_client.runtime.lowering import lower
+from edge_client.runtime.sparse import SparseEngine
 from fedsparse.plan import (
     INPUT,
     Add,
@@ -82,3 +86,23 @@ def test_a_relu_of_a_norm_that_is_read_elsewhere_stays_an_operator_of_its_own() 
     plan = chain(Relu6(), extra=(node("sum", Add(), "n0", "norm"),))
     assert "n0" not in find_fusions(plan)
     assert_gradients_agree(plan, "0.6", 7, seed=1)
+
+
+def test_a_channel_that_is_constant_has_its_value_as_mean_and_no_variance() -> None:
+    """As one has that keeps no weights but its bias."""
+    plan = chain(Relu())
+    plan = replace(plan, nodes=(plan.nodes[0], node("norm", BatchNorm(momentum=1.0), "first"),
+                                *plan.nodes[2:]))  # fmt: skip
+    rng = np.random.default_rng(0)
+    mask = np.ones(plan.num_prunable, np.bool_)
+    mask[: plan.prunable[0].size] = False
+    weights = random_weights(plan, mask, rng)
+    names = [tensor.name for tensor in plan.dense]
+    starts = np.cumsum([0, *(tensor.size for tensor in plan.dense)])
+    at = {name: slice(start, start + 4) for name, start in zip(names, starts, strict=False)}
+    weights.dense[at["first.bias"]] = [0.1, 3.3, 30.3, -7.7]
+    engine = SparseEngine(plan, mask, weights, batch_size=32)
+    engine.train_step(*random_batch(plan, 32, rng), learning_rate=0.0)
+    dense = engine.weights().dense
+    np.testing.assert_array_equal(dense[at["norm.running_mean"]], weights.dense[at["first.bias"]])
+    np.testing.assert_array_equal(dense[at["norm.running_var"]], 0.0)

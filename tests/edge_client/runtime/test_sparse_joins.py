@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from engine_plans import MASKS, assert_gradients_agree, joined
+from engine_plans import MASKS, assert_gradients_agree, joined, node
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_client.runtime.lowering import lower
 from edge_client.runtime.native.library import Library
-from fedsparse.plan import Add, Concat, Mul, Operator, Shape
+from fedsparse.plan import INPUT, Add, Concat, Flatten, Linear, Mul, Operator, Plan, Shape, Tanh
 
 VARIANTS = [Library(variant=name) for name in Library().variants]
 
@@ -65,3 +65,37 @@ def test_a_chain_of_concatenations_holds_each_value_once() -> None:
     program = lower(plan, [tensor.size for tensor in plan.prunable])
     copies = [call for call in program.instructions if call.kernel == "copy_slice"]
     assert [call.units for call in copies] == [15, 10, 15, 10]
+
+
+def test_a_value_in_a_buffer_that_a_concatenation_grew_is_read_alone() -> None:
+    """The logits are added where the concatenation's first input was; more lies behind them."""
+    plan = Plan(
+        name="grown",
+        input_shape=(6,),
+        nodes=(
+            node("a", Linear(out_features=4), INPUT),
+            node("z", Linear(out_features=3), INPUT),
+            node("both", Concat(), "a", "z"),
+            node("tanh", Tanh(), "both"),
+            node("l", Linear(out_features=4), "tanh"),
+            node("sum", Add(), "a", "l"),
+        ),
+    )
+    for batch in (1, 5, 32):
+        assert_gradients_agree(plan, "0.7", batch, seed=batch)
+
+
+def test_a_gate_in_the_buffer_of_its_feature_map_is_not_overwritten_while_it_is_read() -> None:
+    plan = Plan(
+        name="gate",
+        input_shape=(1, 2, 2),
+        nodes=(
+            node("two", Concat(), INPUT, INPUT),
+            node("four", Concat(), "two", "two"),
+            node("flat", Flatten(), INPUT),
+            node("gated", Mul(), "four", "flat"),
+            node("all", Flatten(), "gated"),
+            node("last", Linear(out_features=3), "all"),
+        ),
+    )
+    assert_gradients_agree(plan, "all", 5, seed=1)
