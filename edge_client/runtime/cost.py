@@ -14,7 +14,7 @@ from edge_client.runtime.setup import EngineSetup
 from fedsparse.plan import Plan
 
 # Python objects, argument blocks and the pages of the library's code that run.
-FIXED_BYTES: Final = 350_000
+FIXED_BYTES: Final = 450_000
 INSTRUCTION_BYTES: Final = 600
 TENSOR_BYTES: Final = 3_600  # the arrays of its index, as Python objects and to the allocator
 
