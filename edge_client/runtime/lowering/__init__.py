@@ -125,18 +125,11 @@ def lower(
     if unknown := builder.dense_layers - builder.kept.keys():
         raise EngineError(f"plan '{plan.name}' has no weight tensor '{min(unknown)}'")
     _load(builder)
-    for node in plan.nodes:
-        builder.node = node.name
-        forward, _ = _rule(node)
-        builder.define(node.name, forward(builder, node, node.operator))
+    _forward(builder)
     forward_end = len(builder.instructions)
     last = plan.nodes[-1].name
     loss(builder, last)
-    for node in reversed(plan.nodes):
-        if node.name in builder.gradients:
-            builder.node = node.name
-            _, backward = _rule(node)
-            backward(builder, node, node.operator, builder.gradients.pop(node.name))
+    _backward(builder)
     done = builder.instructions
     for buffer in builder.buffers:
         if buffer.persistent:
@@ -154,6 +147,22 @@ def lower(
         weights=tuple(builder.weights),
         lone_norms=tuple(builder.lone_norms),
     )
+
+
+def _forward(builder: Builder) -> None:
+    for node in builder.plan.nodes:
+        builder.node = node.name
+        forward, _ = _rule(node)
+        builder.define(node.name, forward(builder, node, node.operator))
+
+
+def _backward(builder: Builder) -> None:
+    """Nodes without a gradient lead nowhere, or nothing before them is trained."""
+    for node in reversed(builder.plan.nodes):
+        if node.name in builder.gradients:
+            builder.node = node.name
+            _, backward = _rule(node)
+            backward(builder, node, node.operator, builder.gradients.pop(node.name))
 
 
 def _rule(node: Node) -> tuple[Forward, Backward]:
