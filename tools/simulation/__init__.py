@@ -1,0 +1,1 @@
+"""Federated training without a network: hundreds of virtual clients on one machine."""
