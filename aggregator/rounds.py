@@ -16,7 +16,7 @@ from aggregator.job import JobConfig
 from aggregator.model import GlobalModel
 from aggregator.models.graph_file import load_graph
 from aggregator.report import Measured, RoundReport, measured, ready_fields, update_fields, waiting
-from aggregator.scoring import Scores, Scoring, Unscored
+from aggregator.scoring import Scores, Scoring, Unscored, open_scoring
 from aggregator.spool import Spool
 from aggregator.tasks import Addressee, make_task, plan_task
 from aggregator.traffic import Traffic
@@ -55,6 +55,7 @@ class Aggregator:
         job, plan: what is trained.
         channel: the way to the devices.
         events: the job's diary.
+        scoring: says how good the model is; by default as the job wants it.
         clock: seconds that never go back.
 
     Attributes:
@@ -70,6 +71,8 @@ class Aggregator:
         plan: Plan,
         channel: Channel,
         events: EventLog,
+        *,
+        scoring: Scoring | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._job = job
@@ -79,7 +82,7 @@ class Aggregator:
         self._clock = clock
         graph = load_graph(job.plan, plan)
         self._graph = graph.to_bytes() if graph is not None else b""
-        self._scoring = Scoring(job, plan, graph if plan.is_opaque else None)
+        self._scoring = scoring or open_scoring(job, plan, graph if plan.is_opaque else None)
         self._course = Course(job, plan, evaluate_on_devices=self._scoring.on_devices)
         self._machine = ServerRounds(job.policy, started=self._course.resumed)
         self._spool = Spool(job.output / "spool")
@@ -292,7 +295,7 @@ class Aggregator:
         unscored, self._unscored = self._unscored, None
         if unscored is None:
             return
-        scores = self._scoring.scores(unscored.state, unscored.reported)
+        scores = self._scoring.scores(unscored.round_id, unscored.state, unscored.reported)
         self.scores = scores if scores.loss or scores.accuracy else self.scores
         self._events.write("round_scored", round=unscored.round_id, **scores.fields())
 

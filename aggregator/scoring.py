@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from aggregator.accumulate import Score
 from aggregator.evaluate import Evaluator, load_test_set
@@ -50,44 +50,73 @@ class Scores:
         }
 
 
-class Scoring:
-    """Accuracy and loss by level.
-
-    Where the gateway has a test set, every level is scored there after each round. Where it has
-    none, devices score what they receive: a round's figures are then those of the model that the
-    round before it left, at the levels that devices hold.
-    """
-
-    def __init__(self, job: JobConfig, plan: Plan, graph: TrainingGraph | None = None) -> None:
-        self._has_accuracy = plan.loss.has_accuracy
-        self._evaluator: Evaluator | None = None
-        if job.test_data is not None:
-            self._evaluator = Evaluator(plan, *load_test_set(job.test_data, plan), graph)
+class Scoring(Protocol):
+    """Accuracy and loss by level."""
 
     @property
     def on_devices(self) -> bool:
         """Whether devices have to score the model."""
-        return self._evaluator is None
+        ...
 
-    def scores(self, state: ServerState, reported: Mapping[float, Score]) -> Scores:
-        """Of the model in `state`, or as devices reported them of what they received."""
-        found = reported
-        if self._evaluator is not None:
-            found = {level: self._score(state, mask) for level, mask in state.masks.items()}
-        counted = {level: one for level, one in sorted(found.items(), reverse=True) if one.count}
-        accuracy = {level: one.correct / one.count for level, one in counted.items()}
-        loss = {level: one.loss_sum / one.count for level, one in counted.items()}
-        return Scores(
-            accuracy=accuracy if self._has_accuracy else {},
-            loss={level: value for level, value in loss.items() if math.isfinite(value)},
-        )
+    def scores(self, round_id: int, state: ServerState, reported: Mapping[float, Score]) -> Scores:
+        """Of the model that a round left, or as devices reported them of what they received."""
+        ...
+
+
+class DeviceScoring:
+    """Devices score what they receive, on their hold-outs.
+
+    A round's figures are those of the model that the round before it left, at the levels that
+    devices hold.
+    """
+
+    on_devices = True
+
+    def __init__(self, plan: Plan) -> None:
+        self._has_accuracy = plan.loss.has_accuracy
+
+    def scores(self, round_id: int, state: ServerState, reported: Mapping[float, Score]) -> Scores:
+        """See `Scoring`."""
+        return pooled(reported, has_accuracy=self._has_accuracy)
+
+
+class GatewayScoring:
+    """Every level is scored on the gateway's own test set, after each round."""
+
+    on_devices = False
+
+    def __init__(self, plan: Plan, evaluator: Evaluator) -> None:
+        self._has_accuracy = plan.loss.has_accuracy
+        self._evaluator = evaluator
+
+    def scores(self, round_id: int, state: ServerState, reported: Mapping[float, Score]) -> Scores:
+        """See `Scoring`."""
+        found = {level: self._score(state, mask) for level, mask in state.masks.items()}
+        return pooled(found, has_accuracy=self._has_accuracy)
 
     def _score(self, state: ServerState, mask: BoolArray) -> Score:
         """Of nothing where the model computes no numbers: no update may end the job."""
         score = Score()
-        if self._evaluator is not None:
-            try:
-                score.add(self._evaluator.evaluate(state.weights, mask))
-            except EngineError as error:
-                log.error("not_scored=%r", str(error))
+        try:
+            score.add(self._evaluator.evaluate(state.weights, mask))
+        except EngineError as error:
+            log.error("not_scored=%r", str(error))
         return score
+
+
+def open_scoring(job: JobConfig, plan: Plan, graph: TrainingGraph | None = None) -> Scoring:
+    """As the job wants it: on its test set, or where it has none on the devices."""
+    if job.test_data is None:
+        return DeviceScoring(plan)
+    return GatewayScoring(plan, Evaluator(plan, *load_test_set(job.test_data, plan), graph))
+
+
+def pooled(found: Mapping[float, Score], *, has_accuracy: bool) -> Scores:
+    """Means by level, largest first; a level that nobody scored is left out."""
+    counted = {level: one for level, one in sorted(found.items(), reverse=True) if one.count}
+    accuracy = {level: one.correct / one.count for level, one in counted.items()}
+    loss = {level: one.loss_sum / one.count for level, one in counted.items()}
+    return Scores(
+        accuracy=accuracy if has_accuracy else {},
+        loss={level: value for level, value in loss.items() if math.isfinite(value)},
+    )

@@ -49,3 +49,12 @@ class Engine(Protocol):
             kept: `(nnz,)`, the values at its positions.
         """
         ...
+
+    def restart(self, weights: Weights, *, seed: int = 0) -> None:
+        """Begin anew from other weights under the same mask: no momentum, and the first step.
+
+        Args:
+            weights: prunable `(nnz,)`, dense `(num_dense,)`; copied.
+            seed: of dropout.
+        """
+        ...

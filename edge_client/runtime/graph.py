@@ -137,6 +137,17 @@ class GraphEngine:
                 new.velocity[after] = old.velocity[before]
             self._tensors[tensor] = new
 
+    def restart(self, weights: Weights, *, seed: int = 0) -> None:
+        """See `Engine`; raises `EngineError`, and changes nothing, if the weights do not fit."""
+        mask = np.zeros(self.plan.num_prunable, np.bool_)
+        start = 0
+        for tensor in self.plan.prunable:
+            mask[start + self._tensors[tensor.name].positions] = True
+            start += tensor.size
+        check_weights(self.plan, mask, weights)
+        self._set(mask, weights)
+        self._seed, self._steps = seed, 0
+
     def _set(self, mask: BoolArray, weights: Weights) -> None:
         shapes = {tensor.name: tensor.shape for tensor in self.plan.tensors}
         for name, part, values in _split(self.plan, mask, weights.prunable):

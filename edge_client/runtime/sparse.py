@@ -130,6 +130,16 @@ class SparseEngine:
             self._parameters.dense_velocity[:] = dense_velocity
             self._parameters.kept_velocity[old_mask[mask]] = kept_velocity[mask[old_mask]]
 
+    def restart(self, weights: Weights, *, seed: int = 0) -> None:
+        """See `Engine`; raises `EngineError`, and changes nothing, if the weights do not fit."""
+        mask = np.unpackbits(self._packed_mask, count=self.plan.num_prunable).view(np.bool_)
+        check_weights(self.plan, mask, weights)
+        parameters = self._parameters
+        parameters.kept[:], parameters.dense[:] = weights.prunable, weights.dense
+        parameters.kept_velocity[:] = 0
+        parameters.dense_velocity[:] = 0
+        self._seed, self._steps = seed, 0
+
     def _build(self, mask: BoolArray, weights: Weights) -> None:
         program = lower(
             self.plan,

@@ -369,7 +369,7 @@ class World:
         )
         with EventLog(self.job.output / "events.jsonl", self.clock) as events:
             try:
-                aggregator = Aggregator(self.job, self.plan, channel, events, self.clock)
+                aggregator = Aggregator(self.job, self.plan, channel, events, clock=self.clock)
                 channel.start()
                 aggregator.run()
             except Killed:

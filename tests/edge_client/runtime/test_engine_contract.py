@@ -122,6 +122,26 @@ def test_the_same_steps_give_the_same_bits(kind: str) -> None:
 
 
 @engines
+def test_an_engine_that_begins_anew_is_as_good_as_a_new_one(kind: str) -> None:
+    plan, rng = residual_plan(), np.random.default_rng(15)
+    mask = random_mask(plan, "0.3", rng)
+    weights = start_weights(plan, mask, rng)
+    used, fresh = (
+        make_engine(kind, plan, mask, weights, batch_size=6, momentum=0.9) for _ in range(2)
+    )
+    batches = [random_batch(plan, 6, rng) for _ in range(4)]
+    for samples, labels in batches[:2]:
+        used.train_step(samples, labels, learning_rate=0.1)
+    used.restart(weights)
+    for samples, labels in batches[2:]:
+        for engine in (used, fresh):
+            engine.train_step(samples, labels, learning_rate=0.1)
+    np.testing.assert_array_equal(flat(used.weights()), flat(fresh.weights()))
+    with pytest.raises(EngineError, match="values"):
+        used.restart(Weights(prunable=weights.prunable[1:], dense=weights.dense))
+
+
+@engines
 def test_predicting_changes_nothing_and_nothing_given_is_changed(kind: str) -> None:
     plan, rng = residual_plan(), np.random.default_rng(6)
     mask = random_mask(plan, "0.3", rng)
