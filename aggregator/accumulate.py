@@ -73,6 +73,7 @@ def fold(
     previous: Weights,
     *,
     evolved: bool,
+    reference_compat: bool = False,
 ) -> Folded:
     """Fold the updates of `devices` in the order given.
 
@@ -82,8 +83,9 @@ def fold(
         read: yields a device's update from the spool, checked.
         previous: the model before the round; a coordinate that nobody holds keeps its value.
         evolved: whether devices changed their masks.
+        reference_compat: see `MaskedMean`.
     """
-    mean = MaskedMean(plan.num_prunable, plan.num_dense)
+    mean = MaskedMean(plan.num_prunable, plan.num_dense, reference_compat=reference_compat)
     reports: list[Report] = []
     scores: dict[float, Score] = defaultdict(Score)
     with_values, examples, loss_sum = 0, 0, 0.0

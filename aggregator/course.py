@@ -197,6 +197,8 @@ class Course:
             rounds=self._job.rounds,
             r_int=method.r_int,
             prune_rate=method.prune_rate,
+            initialisation=method.initialisation,
+            reference_compat=method.reference_compat,
         )
 
     def _save(self, round_id: int, stage: Stage) -> None:

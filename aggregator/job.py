@@ -11,6 +11,7 @@ from fedsparse.rounds.server import Policy
 from fedsparse.transport.config import BrokerConfig
 
 METHODS: Final = ("dense", "nst", "pdst", "spdst", "jmwst")
+INITIALISATIONS: Final = ("kept", "dense")
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 
@@ -26,6 +27,8 @@ class MethodConfig:
         rotate_levels: whether a device trains in turn at every level up to its own, so that all
             levels learn from all data (not with `nst`, where a device goes on with its own mask).
         sense_devices, sense_epochs: stage 1 (`spdst`, `jmwst`): how many devices, for how long.
+        initialisation: weights are drawn for the `kept` fan-in, or for the `dense` one.
+        reference_compat: for a side-by-side check with the reference code only (docs/algorithm.md).
     """
 
     name: str = "spdst"
@@ -35,6 +38,8 @@ class MethodConfig:
     rotate_levels: bool = True
     sense_devices: int = 2
     sense_epochs: int = 10
+    initialisation: str = "kept"
+    reference_compat: bool = False
 
     def __post_init__(self) -> None:
         if self.name not in METHODS:
@@ -45,6 +50,8 @@ class MethodConfig:
             raise ValueError(f"levels must decrease, got {list(self.levels)}")
         if self.name == "dense" and self.levels != (1.0,):
             raise ValueError("the method 'dense' has one level: write levels = [1.0]")
+        if self.initialisation not in INITIALISATIONS:
+            raise ValueError(f"initialisation must be kept or dense, got '{self.initialisation}'")
         if self.r_int < 1 or self.sense_devices < 1 or self.sense_epochs < 1:
             raise ValueError("r_int, sense_devices and sense_epochs must be at least 1")
         if not 0 <= self.prune_rate < 1:

@@ -271,6 +271,7 @@ class Aggregator:
             self._read_from_spool,
             self.model.state.weights,
             evolved=self.model.method.own_masks and now.stage is Stage.TRAIN,
+            reference_compat=self.model.method.reference_compat,
         )
         cohort = len(self._course.open_round.cohort)
         changed = self._course.closed(folded)

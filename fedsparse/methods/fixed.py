@@ -13,7 +13,12 @@ from fedsparse.methods.state import ServerState, masked
 from fedsparse.plan import Plan
 from fedsparse.sparsity.densities import kept_counts, uniform_counts
 from fedsparse.sparsity.initial import initial_weights
-from fedsparse.sparsity.masks import magnitude_mask, nested_masks, random_mask
+from fedsparse.sparsity.masks import (
+    magnitude_mask,
+    nested_masks,
+    random_mask,
+    reference_level_masks,
+)
 from fedsparse.types import BoolArray, Float64Array, Weights
 
 SenseReport = tuple[int, tuple[int, ...]]  # examples, kept weights per prunable tensor
@@ -34,6 +39,9 @@ class FixedMasks:
         senses: whether stage 1 is needed.
         r_int: rounds between two changes of the masks, for a method that has them.
         start_rate: what drop-and-grow exchanges at the start.
+        initialisation: whether weights are drawn for the `kept` fan-in or the `dense` one.
+        reference_compat: lower levels by the reference's rule, after every round; see
+            docs/algorithm.md for what else differs.
     """
 
     own_masks: ClassVar[bool] = False
@@ -43,11 +51,13 @@ class FixedMasks:
     senses: bool = False
     r_int: int = 1
     start_rate: float = 0.25
+    initialisation: str = "kept"
+    reference_compat: bool = False
 
     def initial(self, rng: np.random.Generator, weights: Weights | None = None) -> ServerState:
         """See `Method`."""
         counts = uniform_counts(self.plan, self.levels[0])
-        start = initial_weights(self.plan, counts, rng) if weights is None else weights
+        start = self._drawn(counts, rng) if weights is None else weights
         state = ServerState(
             weights=start, masks={}, sensed=not self.senses, pretrained=weights is not None
         )
@@ -60,7 +70,7 @@ class FixedMasks:
         counts = kept_counts(
             self.plan, self._mean_densities(reports), self.plan.kept(self.levels[0])
         )
-        weights = state.weights if state.pretrained else initial_weights(self.plan, counts, rng)
+        weights = state.weights if state.pretrained else self._drawn(counts, rng)
         sensed = replace(
             state, weights=weights, masks={}, mask_epoch=state.mask_epoch + 1, sensed=True
         )
@@ -82,7 +92,18 @@ class FixedMasks:
         round_id: int,
     ) -> ServerState:
         """See `Method`."""
-        return replace(state, weights=mean)
+        after = replace(state, weights=mean)
+        if not self.reference_compat:
+            return after
+        top = state.masks[self.levels[0]]
+        masks = reference_level_masks(self.plan, mean.prunable, top, self.levels)
+        return after.with_masks(masks)
+
+    def _drawn(self, counts: Sequence[int], rng: np.random.Generator) -> Weights:
+        """First weights, scaled for what masks of these counts keep, or as if nothing was cut."""
+        if self.initialisation == "dense":
+            counts = [tensor.size for tensor in self.plan.prunable]
+        return initial_weights(self.plan, counts, rng)
 
     def _with_first_masks(
         self, state: ServerState, counts: Sequence[int], rng: np.random.Generator

@@ -31,7 +31,7 @@ class JointMasks(FixedMasks):
     ) -> ServerState:
         """See `Method`. Source: FLASH, Algorithm JMWST (reference: get_next_round_mask)."""
         if not self.evolves(round_id) or not reports:
-            return replace(state, weights=mean)
+            return super().next_state(state, mean, reports, round_id)
         found = [(num_examples, counts) for num_examples, _, counts in reports]
         masks = self._aggregate_masks(mean, found)
         return replace(state, weights=masked(mean, masks[self.levels[0]])).with_masks(masks)

@@ -14,12 +14,19 @@ class MaskedMean:
     examples; dense tensors are held by all. Sums are float64; for the same result to the bit,
     updates are added in the same order.
 
+    Args:
+        num_prunable, num_dense: lengths of the two vectors.
+        reference_compat: as the reference code does it: every client counts once, and a coordinate
+            that nobody holds becomes 0.
+
     Source: FLASH reference, masked_average_weights; deviations: weighted by examples (equal numbers
-    give the reference's mean), and a coordinate that nobody holds keeps its previous value (the
-    reference sets it to 0).
+    give the reference's mean), and a coordinate that nobody holds keeps its previous value.
     """
 
-    def __init__(self, num_prunable: int, num_dense: int) -> None:
+    def __init__(
+        self, num_prunable: int, num_dense: int, *, reference_compat: bool = False
+    ) -> None:
+        self._reference_compat = reference_compat
         self._sum = np.zeros(num_prunable, np.float64)
         self._examples = np.zeros(num_prunable, np.float64)
         self._dense_sum = np.zeros(num_dense, np.float64)
@@ -42,16 +49,18 @@ class MaskedMean:
             raise ValueError(f"{weights.dense.shape} dense values for {self._dense_sum.shape}")
         if num_examples <= 0:
             raise ValueError(f"num_examples must be positive, got {num_examples}")
-        self._sum[kept_positions] += np.float64(num_examples) * weights.prunable
-        self._examples[kept_positions] += num_examples
-        self._dense_sum += np.float64(num_examples) * weights.dense
-        self._dense_examples += num_examples
+        weight = 1 if self._reference_compat else num_examples
+        self._sum[kept_positions] += np.float64(weight) * weights.prunable
+        self._examples[kept_positions] += weight
+        self._dense_sum += np.float64(weight) * weights.dense
+        self._dense_examples += weight
 
     def result(self, previous: Weights) -> Weights:
         """The mean of all; where nothing was added, the value of `previous` (dense vectors)."""
         dense_examples = np.full(self._dense_sum.shape, self._dense_examples, np.float64)
+        unheld = np.zeros_like(previous.prunable) if self._reference_compat else previous.prunable
         return Weights(
-            prunable=_mean(self._sum, self._examples, previous.prunable),
+            prunable=_mean(self._sum, self._examples, unheld),
             dense=_mean(self._dense_sum, dense_examples, previous.dense),
         )
 

@@ -23,6 +23,7 @@ METHODS: Final[Mapping[str, tuple[type[FixedMasks], bool]]] = {
     "spdst": (FixedMasks, True),
     "jmwst": (JointMasks, True),
 }
+INITIALISATIONS: Final = ("kept", "dense")
 
 
 class Method(Protocol):
@@ -39,6 +40,11 @@ class Method(Protocol):
     @property
     def own_masks(self) -> bool:
         """Whether a device goes on with its own mask, once it got its level's to start with."""
+        ...
+
+    @property
+    def reference_compat(self) -> bool:
+        """Whether updates are folded as the reference code does it (`MaskedMean`)."""
         ...
 
     def initial(self, rng: np.random.Generator, weights: Weights | None = None) -> ServerState:
@@ -99,6 +105,8 @@ def make_method(
     rounds: int,
     r_int: int = 1,
     prune_rate: float = 0.25,
+    initialisation: str = "kept",
+    reference_compat: bool = False,
 ) -> Method:
     """Build a method.
 
@@ -109,6 +117,8 @@ def make_method(
         rounds: training rounds.
         r_int: `jmwst`: rounds between two changes of the masks.
         prune_rate: `nst`, `jmwst`, and stage 1: share exchanged by drop-and-grow at the start.
+        initialisation: one of `INITIALISATIONS`: which fan-in weights are drawn for.
+        reference_compat: the reference's lower levels, for a side-by-side check.
 
     Raises:
         ConfigError: the name is unknown, or the levels do not suit it.
@@ -120,6 +130,8 @@ def make_method(
         raise ConfigError(f"method '{name}' is none of {', '.join(METHODS)}")
     if name == "dense" and tuple(levels) != (1.0,):
         raise ConfigError(f"the method 'dense' has the one level 1.0, got {list(levels)}")
+    if initialisation not in INITIALISATIONS:
+        raise ConfigError(f"initialisation '{initialisation}' is neither 'kept' nor 'dense'")
     kind, senses = METHODS[name]
     return kind(
         plan=plan,
@@ -128,4 +140,6 @@ def make_method(
         senses=senses,
         r_int=r_int,
         start_rate=prune_rate,
+        initialisation=initialisation,
+        reference_compat=reference_compat,
     )

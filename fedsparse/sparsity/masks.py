@@ -86,6 +86,30 @@ def nested_masks(
     return masks
 
 
+def reference_level_masks(
+    plan: Plan, values: Float32Array, parent_mask: BoolArray, levels: Sequence[float]
+) -> dict[float, BoolArray]:
+    """The masks of `levels` by the reference's own rule, for a side-by-side check.
+
+    A lower level keeps in each tensor its share of the values that are not 0, rounded down, and
+    the largest of them; neither the total nor nesting is exact.
+
+    Args:
+        plan: the model.
+        values: `(num_prunable,)`, the server's weights.
+        parent_mask: `(num_prunable,)`, of the largest level.
+        levels: densities, largest first.
+
+    Source: FLASH reference, get_next_round_mask (`aggregate`); deviation: every tensor keeps one.
+    """
+    nonzero = [int(np.count_nonzero(values[layer])) for layer in layer_slices(plan)]
+    masks = {levels[0]: parent_mask}
+    for level in levels[1:]:
+        ratio = min(1.0, plan.num_prunable / max(1, sum(nonzero)) * level)
+        masks[level] = magnitude_mask(plan, values, [max(1, int(n * ratio)) for n in nonzero])
+    return masks
+
+
 def counts_of(plan: Plan, mask: BoolArray) -> tuple[int, ...]:
     """Kept weights of a mask `(num_prunable,)` in each prunable tensor."""
     return tuple(int(np.count_nonzero(mask[layer])) for layer in layer_slices(plan))

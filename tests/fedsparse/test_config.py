@@ -123,6 +123,7 @@ JOB = {"name": "j", "site": "s", "plan": "p.json", "output": "out", "rounds": 3}
         ({"method": {"name": "dense"}}, r"write levels = \[1.0\]"),
         ({"method": {"sense_devices": 0}}, "at least 1"),
         ({"method": {"prune_rate": 1.0}}, "prune_rate"),
+        ({"method": {"initialisation": "xavier"}}, "kept or dense"),
         ({"training": {"batch_size": 0}}, "batch_size must be at least 1"),
         ({"training": {"learning_rate_end": 1.0}}, "learning_rate_end <= learning_rate"),
         ({"training": {"momentum": 1.0}}, "momentum"),

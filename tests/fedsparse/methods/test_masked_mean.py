@@ -87,6 +87,21 @@ def test_equal_examples_give_the_references_mean_of_holders(cohort: list[Client]
     np.testing.assert_allclose(result[held], total[held] / holders[held], rtol=1e-6, atol=1e-6)
 
 
+@settings(deadline=None)
+@given(cohorts())
+def test_the_reference_counts_every_client_once_and_forgets_what_nobody_holds(
+    cohort: list[Client],
+) -> None:
+    mean = MaskedMean(PRUNABLE, DENSE, reference_compat=True)
+    for mask, values, examples in cohort:
+        kept = np.flatnonzero(mask[:PRUNABLE])
+        mean.add(kept, Weights(prunable=values[kept], dense=values[PRUNABLE:]), examples)
+    result = mean.result(split(PREVIOUS))
+    equal = [(mask, values, 1) for mask, values, _ in cohort]
+    expected = fold(equal, np.zeros_like(PREVIOUS))
+    assert np.array_equal(np.concatenate([result.prunable, result.dense]), expected)
+
+
 @pytest.mark.parametrize("holders", [1, 2, 3, 4])
 def test_over_all_equally_likely_holders_the_mean_is_that_of_everybody(holders: int) -> None:
     values = np.array([1.0, -2.0, 7.0, 10.0], np.float32)

@@ -184,6 +184,34 @@ def test_only_the_layer_densities_survive_stage_one(name: str) -> None:
         assert std == pytest.approx(np.sqrt(2 / (fan_in * count / size)), rel=0.15)
 
 
+@pytest.mark.parametrize(("initialisation", "fan_in"), [("kept", 8.0), ("dense", 20.0)])
+def test_weights_are_drawn_for_the_fan_in_that_was_chosen(
+    initialisation: str, fan_in: float
+) -> None:
+    chosen = make_method("pdst", LEVELS, plan=PLAN, rounds=ROUNDS, initialisation=initialisation)
+    state = chosen.initial(np.random.default_rng(0))
+    first = state.weights.prunable[:600][state.masks[0.4][:600]]
+    assert first.std() == pytest.approx(np.sqrt(2 / fan_in), rel=0.1)
+
+
+def test_the_references_lower_levels_follow_the_weights_after_every_round() -> None:
+    chosen = make_method("pdst", LEVELS, plan=PLAN, rounds=ROUNDS, reference_compat=True)
+    state = chosen.initial(np.random.default_rng(0))
+    rng = np.random.default_rng(1)
+    mean = Weights(
+        prunable=rng.standard_normal(2000, np.float32) * state.masks[0.4],
+        dense=state.weights.dense,
+    )
+    mean.prunable[np.flatnonzero(state.masks[0.4])[:40]] = 0.0  # of the first layer's 240
+    after = chosen.next_state(state, mean, [], 0)
+    assert np.array_equal(after.masks[0.4], state.masks[0.4])
+    # 760 of 2000 are not 0: a level of 400 keeps 400/760 of each layer's, rounded down.
+    assert counts_of(PLAN, after.masks[0.2]) == (105, 252, 42)
+    for layer in layer_slices(PLAN):
+        size, mask = np.abs(mean.prunable[layer]), after.masks[0.2][layer]
+        assert size[mask].min() >= size[~mask].max()
+
+
 def test_a_layer_that_stage_one_fills_passes_the_rest_on() -> None:
     chosen = method("spdst")
     rng = np.random.default_rng(0)
@@ -289,3 +317,8 @@ def test_a_method_that_does_not_exist_or_levels_that_do_not_fit_are_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=complaint):
         make_method(name, levels, plan=PLAN, rounds=1)
+
+
+def test_an_initialisation_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(ConfigError, match="'xavier' is neither 'kept' nor 'dense'"):
+        make_method("pdst", LEVELS, plan=PLAN, rounds=1, initialisation="xavier")
