@@ -88,6 +88,10 @@ def _convert(hint: Any, value: Any, *, where: str, base: Path) -> Any:  # noqa: 
             raise ConfigError(f"{where}: expected a list, got {value!r}")
         item = typing.get_args(hint)[0]
         return tuple(_convert(item, one, where=where, base=base) for one in value)
+    if origin is Mapping:  # taken as it is: whoever reads it knows its keys
+        if not isinstance(value, dict):
+            raise ConfigError(f"{where}: expected a table, got {value!r}")
+        return value
     if dataclasses.is_dataclass(hint):
         if not isinstance(value, dict):
             raise ConfigError(f"{where}: expected a table, got {value!r}")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,6 +32,7 @@ class Outer:
     levels: tuple[float, ...] = (1.0,)
     on: bool = False
     inner: Inner = field(default_factory=Inner)
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 def write(tmp_path: Path, text: str) -> Path:
@@ -41,7 +44,8 @@ def write(tmp_path: Path, text: str) -> Path:
 def test_a_file_becomes_its_dataclass(tmp_path: Path) -> None:
     path = write(
         tmp_path,
-        'name = "a"\npath = "sub/x"\nlevels = [1, 0.5]\non = true\n[inner]\nrate = 2\nsize = 7\n',
+        'name = "a"\npath = "sub/x"\nlevels = [1, 0.5]\non = true\n[inner]\nrate = 2\nsize = 7\n'
+        "[settings]\nany = 1\n",
     )
     assert load(Outer, path) == Outer(
         name="a",
@@ -49,6 +53,7 @@ def test_a_file_becomes_its_dataclass(tmp_path: Path) -> None:
         levels=(1.0, 0.5),
         on=True,
         inner=Inner(rate=2.0, size=7),
+        settings={"any": 1},
     )
 
 
@@ -72,7 +77,10 @@ def test_paths_are_taken_from_the_folder_of_the_file_unless_they_are_absolute(
     [
         ("", "some.toml: the key 'name' is missing"),
         ('name = "a"\nnmae = "b"', "unknown key 'nmae'; did you mean 'name'?"),
-        ('name = "a"\nzzz = 1', "unknown key 'zzz'; known keys: inner, levels, name, on, path"),
+        (
+            'name = "a"\nzzz = 1',
+            "unknown key 'zzz'; known keys: inner, levels, name, on, path, settings",
+        ),
         ('name = "a"\n[inner]\nsizes = 1', "some.toml: inner: unknown key 'sizes'.*'size'"),
         ("name = 1", "some.toml: name: expected str, got 1"),
         ('name = "a"\non = 1', "on: expected bool, got 1"),
@@ -81,6 +89,7 @@ def test_paths_are_taken_from_the_folder_of_the_file_unless_they_are_absolute(
         ('name = "a"\nlevels = [true]', "levels: expected float, got True"),
         ('name = "a"\nlevels = ["x"]', "levels: expected float, got 'x'"),
         ('name = "a"\ninner = 1', "inner: expected a table, got 1"),
+        ('name = "a"\nsettings = 1', "settings: expected a table, got 1"),
         ('name = "a"\n[inner]\nsize = 1.5', "inner: size: expected int, got 1.5"),
         ('name = "a"\n[inner]\nsize = true', "inner: size: expected int, got True"),
         ('name = "a"\n[inner]\nrate = nan', "inner: rate: expected a finite number, got nan"),

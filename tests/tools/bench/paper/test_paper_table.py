@@ -1,0 +1,197 @@
+"""From finished runs to rows and verdicts: every figure against one worked out by hand."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from paper_runs import EXPERIMENT, client, closed_round, plain, record, tiny, write_record
+
+from fedsparse.errors import ConfigError
+from tools.bench.paper.records import read_record
+from tools.bench.paper.report import write_report
+from tools.bench.paper.summary import consensus_of, summarise
+from tools.bench.paper.table import make_table
+from tools.bench.paper.verdicts import judge
+
+
+def test_accuracy_is_compared_with_dense_of_the_same_seeds(tmp_path: Path) -> None:
+    runs = [
+        plain("dense", 1.0, 0.90),
+        plain("spdst", 0.05, 0.88),
+        plain("spdst", 0.05, 0.92, seed=1),
+    ]
+    dense, spdst = make_table(tiny(tmp_path), runs).levels
+    assert (dense.accuracy, dense.to_dense, dense.seeds) == (pytest.approx(90), 0.0, (0,))
+    assert spdst.accuracy == pytest.approx(90)
+    assert spdst.deviation == pytest.approx(2 * 2**0.5)
+    assert spdst.to_dense == pytest.approx(-2)  # of seed 0 alone
+    assert spdst.seeds == (0, 1)
+
+
+def test_alphas_are_apart(tmp_path: Path) -> None:
+    runs = [plain("spdst", 0.05, 0.5, alpha=0.1), plain("dense", 1.0, 0.9)]
+    rows = make_table(tiny(tmp_path), runs).levels
+    assert [(row.alpha, row.case, row.to_dense) for row in rows] == [
+        (1000.0, "dense", 0.0),
+        (0.1, "spdst", None),
+    ]
+
+
+def test_the_ratio_of_bytes_leaves_out_stage_1_and_exchanges_with_a_mask(tmp_path: Path) -> None:
+    rounds = [
+        closed_round(0, [client(0.05, 9, 9)], stage="sense"),
+        closed_round(1, [client(0.05, 200, 300, masks=(0, 50))]),
+        closed_round(2, [client(0.05, 100, 300), client(0.05, 200, 400, masks=(20, 0))]),
+        closed_round(3, [client(0.05, 300, 300)]),
+    ]
+    (row,) = make_table(tiny(tmp_path), [record("spdst", {"0.05": 0.5}, rounds)]).levels
+    assert (row.up_bytes, row.down_bytes) == (200, 300)
+    assert row.up_ratio == pytest.approx(4000 / 200)
+    assert row.down_ratio == pytest.approx(4000 / 300)
+    assert row.ratio == pytest.approx(8000 / 500)
+
+
+def test_levels_have_bytes_of_their_own(tmp_path: Path) -> None:
+    rounds = [closed_round(1, [client(0.2, 800, 800), client(0.1, 400, 400)])]
+    run = record("jmwst", {"0.2": 0.9, "0.1": 0.8}, rounds)
+    rows = make_table(tiny(tmp_path), [run]).levels
+    assert [(row.level, row.accuracy, row.ratio) for row in rows] == [
+        (0.2, 90.0, 5.0),
+        (0.1, 80.0, 10.0),
+    ]
+
+
+def test_a_method_that_always_sends_masks_has_no_ratio_without_them(tmp_path: Path) -> None:
+    rounds = [closed_round(1, [client(0.05, 200, 300, masks=(30, 0))])]
+    table = make_table(tiny(tmp_path), [record("spdst", {"0.05": 0.5}, rounds)])
+    assert table.levels[0].ratio is None
+    assert table.costs[0].job_ratio == pytest.approx(8000 / 530)
+
+
+def test_the_whole_job_counts_stage_1_and_masks_against_training_rounds_of_dense(
+    tmp_path: Path,
+) -> None:
+    rounds = [
+        closed_round(0, [client(0.05, 100, 100, masks=(10, 10))], stage="sense", multiply_adds=50),
+        closed_round(1, [client(0.05, 100, 100, masks=(0, 20)), client(0.05, 100, 100)]),
+    ]
+    runs = [record("spdst", {"0.05": 0.5}, rounds), plain("dense", 1.0, 0.9)]
+    _, cost = make_table(tiny(tmp_path), runs).costs
+    assert cost.job_bytes == 640
+    assert cost.job_ratio == pytest.approx(2 * 2 * 4000 / 640)
+    assert cost.mask_bytes == 40
+    assert cost.mask_bytes_a_client_round == 20
+    assert cost.multiply_adds == 150
+    assert cost.compute_ratio == pytest.approx(2000 / 150)
+    assert cost.train_s == 1.0
+
+
+@pytest.mark.parametrize(("score", "word"), [(0.8901, "holds"), (0.8899, "does not hold")])
+def test_an_expectation_is_judged_by_the_mean_difference(
+    tmp_path: Path, score: float, word: str
+) -> None:
+    runs = [plain("dense", 1.0, 0.90), plain("spdst", 0.05, score)]
+    verdicts = judge(tiny(tmp_path), runs)
+    assert [(one.alpha, one.word) for one in verdicts] == [(1000.0, word), (0.1, "not run yet")]
+    assert verdicts[0].figure == pytest.approx(100 * score - 90)
+    assert verdicts[0].limit == "at least -1 points to dense"
+
+
+@pytest.mark.parametrize(
+    ("limit", "words"),
+    [
+        ("bytes_ratio_at_least = 10.0", ["holds", "not run yet"]),
+        ("bytes_ratio_at_least = 10.1", ["does not hold", "not run yet"]),
+        ("job_ratio_at_least = 10.0", ["holds", "not run yet"]),
+        ("job_ratio_at_least = 10.1", ["does not hold", "not run yet"]),
+        ('against = "dense"\nat_most = -1.9', ["holds", "not run yet"]),
+        ('against = "dense"\nat_most = -2.1\nalphas = [1000]', ["does not hold"]),
+    ],
+)
+def test_every_kind_of_limit_is_judged(tmp_path: Path, limit: str, words: list[str]) -> None:
+    text = EXPERIMENT.replace('against = "dense"\nat_least = -1.0', limit)
+    runs = [plain("dense", 1.0, 0.90), plain("spdst", 0.05, 0.88)]
+    assert [one.word for one in judge(tiny(tmp_path, text), runs)] == words
+
+
+@pytest.mark.parametrize(
+    ("others", "other", "figure"),
+    [("levels = [0.2, 0.1]", {"0.2": 0.7, "0.1": 0.6}, 20), ("density = 0.05", {"0.05": 0.5}, 30)],
+)
+def test_a_level_is_held_against_the_same_level_or_else_the_largest(
+    tmp_path: Path, others: str, other: dict[str, float], figure: float
+) -> None:
+    text = EXPERIMENT.replace("density = 0.05", others).replace(
+        'case = "spdst"\nagainst = "dense"', 'case = "jmwst"\nlevel = 0.1\nagainst = "spdst"'
+    )
+    rounds = [closed_round(1, [client(0.2, 800, 800)])]
+    runs = [record("jmwst", {"0.2": 0.9, "0.1": 0.8}, rounds), record("spdst", other, rounds)]
+    (verdict,) = judge(tiny(tmp_path, text), runs)
+    assert verdict.figure == pytest.approx(figure)
+    assert verdict.alpha == 1000.0  # the only one in which both are run
+
+
+def test_markdown_and_json_say_the_same(tmp_path: Path) -> None:
+    experiment = tiny(tmp_path)
+    runs = [plain("dense", 1.0, 0.90), plain("spdst", 0.05, 0.88)]
+    text = write_report(tmp_path, experiment, make_table(experiment, runs), judge(experiment, runs))
+    assert (tmp_path / "table.md").read_text(encoding="utf-8") == text
+    document = json.loads((tmp_path / "table.json").read_text(encoding="utf-8"))
+    assert (
+        "| 1000 | spdst | 0.05 | 88.00 % | 1 | -2.00 | 0.4 / 0.4 kB | 10.0, 10.0 | 10.0 |" in text
+    )
+    assert "| at least -1 points to dense | -2.00 | 1 | does not hold |" in text
+    assert document["levels"][1]["ratio"] == 10.0
+    assert [one["verdict"] for one in document["verdicts"]] == ["does not hold", "not run yet"]
+
+
+def test_without_a_finished_run_the_table_says_so(tmp_path: Path) -> None:
+    experiment = tiny(tmp_path)
+    text = write_report(tmp_path, experiment, make_table(experiment, []), judge(experiment, []))
+    assert "No run is finished yet." in text
+
+
+def test_the_consensus_is_that_of_the_last_round_in_which_masks_evolved() -> None:
+    one = client(0.05, 10, 10)
+    rounds = [
+        closed_round(1, [one], consensus={"clients": [0.1, 0.1], "server": [0.1, 0.1]}),
+        closed_round(2, [one], consensus={"clients": [0.8, 0.4], "server": [0.1, 0.1]}),
+        closed_round(3, [one]),
+    ]
+    assert consensus_of(record("nst", {"0.05": 0.5}, rounds)) == pytest.approx(0.7)  # 30 : 10
+
+
+def test_fixed_masks_agree_whatever_stage_1_did() -> None:
+    found = {"clients": [0.1, 0.1], "server": [0.1, 0.1]}
+    rounds = [closed_round(0, [], stage="sense", consensus=found), closed_round(1, [])]
+    assert consensus_of(record("spdst", {"0.05": 0.5}, rounds)) == 1.0
+
+
+def test_the_summary_has_a_figure_a_method_and_null_where_none_was_run(tmp_path: Path) -> None:
+    runs = [plain("dense", 1.0, 0.90), plain("spdst", 0.05, 0.88)]
+    assert summarise(tiny(tmp_path), runs) == {
+        "dense": 0.90,
+        "spdst": 0.88,
+        "jmwst": None,
+        "bytes_ratio": 10.0,
+        "consensus": {"dense": 1.0, "spdst": 1.0, "jmwst": None},
+    }
+
+
+def test_a_run_is_read_once_it_is_finished(tmp_path: Path) -> None:
+    run = plain("spdst", 0.05, 0.88)
+    assert read_record(tmp_path / "run", case="spdst", alpha=1000.0, seed=0) is None
+    write_record(tmp_path / "run", run)
+    assert read_record(tmp_path / "run", case="spdst", alpha=1000.0, seed=0) == run
+    other = read_record(tmp_path / "run", case="spdst", alpha=0.1, seed=3)
+    assert other == replace(run, alpha=0.1, seed=3)
+
+
+def test_a_damaged_file_is_named(tmp_path: Path) -> None:
+    write_record(tmp_path, plain("spdst", 0.05, 0.88))
+    (tmp_path / "rounds.jsonl").write_text("{", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"rounds.jsonl: damaged"):
+        read_record(tmp_path, case="spdst", alpha=1000.0, seed=0)

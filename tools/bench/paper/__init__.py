@@ -1,0 +1,1 @@
+"""`fedsparse bench paper`: experiments as files, their runs, tables, figures and verdicts."""
