@@ -1,4 +1,4 @@
-"""Both engines behind one constructor, for the tests that every engine must pass."""
+"""All engines behind one constructor, for the tests that every engine must pass."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from edge_client.runtime.sparse import SparseEngine
 from fedsparse.plan import Plan, Role
 from fedsparse.plan.training_graph import TrainingGraph
 from fedsparse.types import BoolArray, Weights
+from tools.torch_engine.engine import TorchEngine
 
-ENGINES: Final = ("sparse", "graph")
+ENGINES: Final = ("sparse", "graph", "torch")
 
 
 @functools.cache
@@ -33,10 +34,10 @@ def make_engine(
     batch_size: int,
     **options: Any,  # noqa: ANN401
 ) -> Engine:
-    setup = EngineSetup(
-        engine=kind, micro_batch=options.pop("micro_batch", batch_size),
-        threads=options.pop("threads", 1),
-    )  # fmt: skip
+    micro_batch, threads = options.pop("micro_batch", batch_size), options.pop("threads", 1)
+    if kind == "torch":  # it always takes the whole batch
+        return TorchEngine(plan, mask, weights, batch_size=batch_size, **options)
+    setup = EngineSetup(engine=kind, micro_batch=micro_batch, threads=threads)
     if kind == "graph":
         options["graph"] = graph_of(plan)
         return GraphEngine(plan, mask, weights, batch_size=batch_size, setup=setup, **options)
