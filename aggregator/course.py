@@ -19,12 +19,11 @@ from aggregator.checkpoint import (
 from aggregator.job import JobConfig
 from aggregator.model import GlobalModel
 from aggregator.models.weights import load_weights
-from aggregator.tasks import Round
+from aggregator.tasks import Round, stage_epochs
 from fedsparse.errors import ConfigError, LocalProtocolError
 from fedsparse.methods.method import Method, make_method
 from fedsparse.methods.state import ServerState
 from fedsparse.plan import Plan
-from fedsparse.sparsity.densities import uniform_counts
 from fedsparse.wire.messages import Offer, Stage
 
 log = logging.getLogger("aggregator")
@@ -94,13 +93,14 @@ class Course:
         if self._model is None:
             levels = self._job.method.levels
             digests = ("",) * len(levels)
-            kept = tuple(tuple(uniform_counts(self._plan, level)) for level in levels)
+            kept = tuple(self._method.first_counts(level) for level in levels)
         else:
             levels = self._model.levels
             shared = not self._model.method.own_masks
             digests = tuple(self._model.level_digest(level) if shared else "" for level in levels)
             kept = tuple(self._model.kept(level) for level in levels)
-        sensing = self.round.stage is Stage.SENSE
+        method, sensing = self._method, self.round.stage is Stage.SENSE
+        training = self.round.stage is Stage.TRAIN
         return Offer(
             job=self._job.name,
             round_id=self.round.round_id,
@@ -111,9 +111,10 @@ class Course:
             mask_digests=digests,
             kept=kept,
             batch_size=self._job.training.batch_size,
-            epochs=self._job.method.sense_epochs if sensing else self._job.training.epochs,
+            epochs=stage_epochs(self._job, method, self.round.stage),
             seconds_left=seconds_left,
-            evolve=sensing or self.evolves,
+            evolve=(sensing and not method.salient) or self.evolves,
+            probe=(sensing and method.salient) or (training and method.power != 1.0),
         )
 
     @property
@@ -121,8 +122,12 @@ class Course:
         """Whether devices change their masks in the present round and send them."""
         if self.round.stage is not Stage.TRAIN:
             return False
-        known = self._model.method if self._model else self._make_method(self._job.method.levels)
-        return known.evolves(self.round.index)
+        return self._method.evolves(self.round.index)
+
+    @property
+    def _method(self) -> Method:
+        """Of the levels that the job wants, until it is known which ones devices can hold."""
+        return self._model.method if self._model else self._make_method(self._job.method.levels)
 
     def assigned(self, cohort: dict[str, float]) -> None:
         """Note who takes part: a restarted aggregator goes on with the same cohort."""

@@ -10,7 +10,7 @@ from typing import Final
 from fedsparse.rounds.server import Policy
 from fedsparse.transport.config import BrokerConfig
 
-METHODS: Final = ("dense", "nst", "pdst", "spdst", "jmwst")
+METHODS: Final = ("dense", "nst", "pdst", "spdst", "jmwst", "ssfl", "sparsyfed")
 INITIALISATIONS: Final = ("kept", "dense")
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
@@ -23,10 +23,12 @@ class MethodConfig:
         name: one of `METHODS`.
         levels: the densities that devices may choose from, largest first; `dense` has only 1.0.
         r_int: `jmwst`: rounds between two changes of the mask.
-        prune_rate: share of a layer's kept weights that drop-and-grow exchanges, at the start.
+        prune_rate: share of a layer's kept weights that drop-and-grow exchanges, at the start; None
+            is the method's own: 0.25, and 0.02 with `sparsyfed`.
         rotate_levels: whether a device trains in turn at every level up to its own, so that all
             levels learn from all data (not with `nst`, where a device goes on with its own mask).
-        sense_devices, sense_epochs: stage 1 (`spdst`, `jmwst`): how many devices, for how long.
+        sense_devices, sense_epochs: stage 1 (`spdst`, `jmwst`, `ssfl`): how many devices, and for
+            how long (`ssfl` takes a single batch).
         initialisation: weights are drawn for the `kept` fan-in, or for the `dense` one.
         reference_compat: for a side-by-side check with the reference code only (docs/algorithm.md).
     """
@@ -34,7 +36,7 @@ class MethodConfig:
     name: str = "spdst"
     levels: tuple[float, ...] = (0.2, 0.1, 0.05)
     r_int: int = 5
-    prune_rate: float = 0.25
+    prune_rate: float | None = None
     rotate_levels: bool = True
     sense_devices: int = 2
     sense_epochs: int = 10
@@ -54,7 +56,7 @@ class MethodConfig:
             raise ValueError(f"initialisation must be kept or dense, got '{self.initialisation}'")
         if self.r_int < 1 or self.sense_devices < 1 or self.sense_epochs < 1:
             raise ValueError("r_int, sense_devices and sense_epochs must be at least 1")
-        if not 0 <= self.prune_rate < 1:
+        if self.prune_rate is not None and not 0 <= self.prune_rate < 1:
             raise ValueError(f"prune_rate must be in [0, 1), got {self.prune_rate}")
 
 

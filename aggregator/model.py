@@ -105,7 +105,8 @@ class GlobalModel:
         rng = np.random.default_rng([seed, 1])
         if stage is Stage.SENSE:
             reports = [(report.num_examples, report.counts) for report in folded.reports]
-            self._replace(self.method.after_sense(self._state, reports, rng))
+            saliency = folded.mean.prunable if folded.mean is not None else None
+            self._replace(self.method.after_sense(self._state, reports, rng, saliency))
         elif stage is Stage.TRAIN and folded.mean is not None:
             self._own_masks |= {device: self._save_own(mask) for device, mask in folded.own_masks()}
             layers = [(r.num_examples, r.level, r.counts) for r in folded.reports]

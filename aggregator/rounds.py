@@ -253,6 +253,7 @@ class Aggregator:
             mask_digest=digest,
             mask=lambda: self._known_mask(digest),
             evolves=self._course.evolves,
+            salient=self.model.method.salient,
             num_examples=answer.num_examples if answer is not None else None,
         )
 

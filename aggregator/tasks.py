@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from aggregator.job import JobConfig
 from aggregator.model import GlobalModel
+from fedsparse.methods.method import Method
 from fedsparse.methods.schedule import learning_rate
 from fedsparse.plan import Plan
 from fedsparse.sparsity.packing import F32, encode_mask
@@ -58,8 +59,9 @@ def make_task(
     parts, body = _mask_part(model, digest, to.held)
     values = model.values_under(digest)
     parts.append(Part(name="values", codec=F32, size=len(values)))
-    sensing = now.stage is Stage.SENSE
+    sensing, salient = now.stage is Stage.SENSE, model.method.salient
     training = job.training
+    plain = sensing and salient  # a gradient is measured, and nothing trained
     task = Task(
         job=job.name,
         round_id=now.round_id,
@@ -71,18 +73,27 @@ def make_task(
         level=to.level,
         seconds_left=seconds_left,
         seed=_seed(job.seed, to.device, now.repeats),
-        epochs=job.method.sense_epochs if sensing else training.epochs,
+        epochs=stage_epochs(job, model.method, now.stage),
         batch_size=training.batch_size,
         learning_rate=learning_rate(
             now.index, job.rounds, training.learning_rate, training.learning_rate_end
         ),
-        momentum=training.momentum,
-        weight_decay=training.weight_decay,
-        evolve=sensing or (now.stage is Stage.TRAIN and model.method.evolves(now.index)),
+        momentum=0.0 if plain else training.momentum,
+        weight_decay=0.0 if plain else training.weight_decay,
+        evolve=(sensing and not salient)
+        or (now.stage is Stage.TRAIN and model.method.evolves(now.index)),
         prune_rate=model.method.prune_rate(now.index),
         evaluate=now.evaluate,
+        power=model.method.power if now.stage is Stage.TRAIN else 1.0,
     )
     return task, body + values
+
+
+def stage_epochs(job: JobConfig, method: Method, stage: Stage) -> int:
+    """How often a device goes through its samples; saliency takes a single batch."""
+    if stage is not Stage.SENSE:
+        return job.training.epochs
+    return 1 if method.salient else job.method.sense_epochs
 
 
 def plan_task(job: JobConfig, plan: Plan, now: Round, graph: bytes = b"") -> tuple[Task, bytes]:

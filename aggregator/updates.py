@@ -34,6 +34,7 @@ class Asked:
         mask_digest: of the mask that it was given.
         mask: yields that mask `(num_prunable,)`.
         evolves: whether the device was to change it.
+        salient: whether stage 1 is about the saliency of weights.
         num_examples: how many it said that it would train on; None where that was forgotten.
     """
 
@@ -42,6 +43,7 @@ class Asked:
     mask_digest: str
     mask: Callable[[], BoolArray]
     evolves: bool
+    salient: bool = False
     num_examples: int | None = None
 
 
@@ -51,7 +53,8 @@ class Contribution:
 
     Attributes:
         mask: `(num_prunable,)` under which it was trained; None for an answer without values.
-        weights: kept values and dense tensors; None likewise.
+        weights: kept values and dense tensors; None likewise. In a salient stage 1 the saliency of
+            prunable weights, and zeros.
         counts: weights kept in each prunable tensor.
     """
 
@@ -78,6 +81,8 @@ def read_update(plan: Plan, asked: Asked, update: Update, body: memoryview) -> C
     if asked.stage is Stage.EVALUATE:
         # A device that holds nothing out has no evaluation to send, and none is missed.
         return Contribution(mask=None, weights=None, counts=())
+    if asked.stage is Stage.SENSE and asked.salient:
+        return _saliency(plan, asked, update, parts)
     if asked.stage is Stage.SENSE:
         if "layers" not in parts:
             raise RemoteProtocolError("the update carries no layer densities")
@@ -94,6 +99,22 @@ def read_update(plan: Plan, asked: Asked, update: Update, body: memoryview) -> C
     for values in (weights.prunable, weights.dense):
         if values.size and float(np.abs(values).max()) > LARGEST_VALUE:
             raise RemoteProtocolError(f"a value beyond {LARGEST_VALUE:g}: training has diverged")
+    return Contribution(mask=mask, weights=weights, counts=counts_of(plan, mask))
+
+
+def _saliency(
+    plan: Plan, asked: Asked, update: Update, parts: dict[str, tuple[Part, memoryview]]
+) -> Contribution:
+    """The saliency of every weight of the task's mask, which is that of the dense model."""
+    if update.mask_digest != asked.mask_digest or "mask" in parts:
+        raise RemoteProtocolError("the saliency is under another mask than its task")
+    if "values" not in parts or parts["values"][0].codec != F32:
+        raise RemoteProtocolError(f"the update carries no saliency as '{F32}'")
+    mask = asked.mask()
+    found = decode_values(parts["values"][1], int(np.count_nonzero(mask)), 0)
+    if found.prunable.min() < 0 or found.prunable.max() > LARGEST_VALUE:
+        raise RemoteProtocolError(f"a saliency that is not in 0 to {LARGEST_VALUE:g}")
+    weights = Weights(prunable=found.prunable, dense=np.zeros(plan.num_dense, np.float32))
     return Contribution(mask=mask, weights=weights, counts=counts_of(plan, mask))
 
 

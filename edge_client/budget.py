@@ -183,7 +183,10 @@ class _Levels:
     def _training_bytes(self, kept: Sequence[int], setup: EngineSetup) -> int:
         batch_size = self.offer.batch_size
         engine_bytes = self.cost(self.plan, kept, batch_size, setup).peak_bytes
-        return training_bytes(self.plan, kept, batch_size, engine_bytes, evolves=self.offer.evolve)
+        return training_bytes(
+            self.plan, kept, batch_size, engine_bytes,
+            evolves=self.offer.evolve, probes=self.offer.probe,
+        )  # fmt: skip
 
     def _transfer_s(self, values: int) -> float:
         link = self.means.link

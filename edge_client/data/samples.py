@@ -21,6 +21,7 @@ from fedsparse.plan import Plan
 from fedsparse.targets import read_targets
 from fedsparse.types import Float32Array, IntArray
 
+Batch = tuple[Float32Array, IntArray | Float32Array]  # samples and their targets
 SAMPLE_TYPES: Final = ("float16", "float32", "float64", "uint8")
 # What numpy, zipfile and zlib raise over damaged bytes.
 UNREADABLE: Final = (
@@ -91,7 +92,7 @@ def batches(
     batch_size: int,
     rng: random.Random,
     least: int = 1,
-) -> Iterator[tuple[Float32Array, IntArray | Float32Array]]:
+) -> Iterator[Batch]:
     """One epoch over the samples at `indices`: each once, in a new order, the short batch last.
 
     Args:

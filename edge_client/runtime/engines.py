@@ -15,10 +15,16 @@ from fedsparse.types import BoolArray, Weights
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Optimizer:
-    """What a step does with a gradient: SGD as in `torch.optim.SGD`."""
+    """What a step does with a gradient: SGD as in `torch.optim.SGD`.
+
+    Attributes:
+        momentum, weight_decay: of SGD.
+        power: of `edge_client.runtime.powerpropagation`; 1 trains the weights themselves.
+    """
 
     momentum: float = 0.9
     weight_decay: float = 0.0
+    power: float = 1.0
 
 
 def open_engine(
@@ -46,6 +52,18 @@ def open_engine(
     Raises:
         EngineError: mask or weights do not fit the plan, or the engine does not run here.
     """
+    if optimizer.power != 1.0:
+        from edge_client.runtime.powerpropagation import Powerpropagation
+
+        plain = Optimizer(momentum=0.0, weight_decay=0.0)
+        inner = open_engine(
+            plan, mask, weights, batch_size=batch_size, setup=setup, optimizer=plain, graph=graph,
+            seed=seed,
+        )  # fmt: skip
+        return Powerpropagation(
+            inner, plan, mask, beta=optimizer.power, momentum=optimizer.momentum,
+            weight_decay=optimizer.weight_decay, seed=seed,
+        )  # fmt: skip
     if setup.engine == "graph":
         if graph is None:
             raise EngineError(f"the graph engine needs a training graph of '{plan.name}'")

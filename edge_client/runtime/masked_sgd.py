@@ -52,7 +52,7 @@ class MaskedTensor:
             learning_rate, weight_decay: as in `torch.optim.SGD`.
         """
         flat, gradient = self.values.reshape(-1), gradient.reshape(-1)
-        for part in _parts(gradient.size):
+        for part in parts(gradient.size):
             where: Any = part if self.kept is None else self.kept[part]
             values, change = flat[where], gradient[part]
             if weight_decay:
@@ -65,5 +65,6 @@ class MaskedTensor:
             flat[where] = values - np.float32(learning_rate) * change
 
 
-def _parts(size: int) -> Iterator[slice]:
+def parts(size: int) -> Iterator[slice]:
+    """A flat vector of `size`, a part at a time."""
     return (slice(start, min(size, start + PART)) for start in range(0, size, PART))

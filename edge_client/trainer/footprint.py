@@ -16,6 +16,7 @@ FLOAT_BYTES: Final = 4
 TASK_BYTES: Final = 1_900_000
 READING_BYTES: Final = 4_100_000
 GENERATOR_BYTES: Final = 3_200_000
+PROBE_BYTES: Final = 1_700_000  # float64 of a part of the weights at a time, and the code of it
 INDEX_BYTES: Final = 8  # of a label, and of the number of a sample
 
 
@@ -35,7 +36,13 @@ def samples_bytes(plan: Plan, counts: SampleCounts) -> int:
 
 
 def training_bytes(
-    plan: Plan, kept: Sequence[int], batch_size: int, engine_bytes: int, *, evolves: bool
+    plan: Plan,
+    kept: Sequence[int],
+    batch_size: int,
+    engine_bytes: int,
+    *,
+    evolves: bool,
+    probes: bool = False,
 ) -> int:
     """The most that a task takes beside its samples: while it is read, or while it trains.
 
@@ -45,12 +52,15 @@ def training_bytes(
         batch_size: samples of a step.
         engine_bytes: of the engine at its highest.
         evolves: whether the mask moves.
+        probes: whether gradients are taken apart from steps.
     """
     batch = batch_size * (FLOAT_BYTES * math.prod(plan.input_shape) + INDEX_BYTES)
     weights = FLOAT_BYTES * (sum(kept) + plan.num_dense)  # to be sent, before the engine goes
     training = TASK_BYTES + plan.num_prunable + batch + weights + engine_bytes
     if evolves:
         training += _evolving_bytes(plan, sum(kept))
+    if probes:  # the weights before and after a step, and the mask to begin anew under
+        training += FLOAT_BYTES * (sum(kept) + plan.num_dense) + plan.num_prunable + PROBE_BYTES
     return max(READING_BYTES, training)
 
 

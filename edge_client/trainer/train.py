@@ -48,7 +48,9 @@ def run_task(request: TrainRequest) -> int:
         weights,
         batch_size=task.batch_size,
         setup=request.setup,
-        optimizer=Optimizer(momentum=task.momentum, weight_decay=task.weight_decay),
+        optimizer=Optimizer(
+            momentum=task.momentum, weight_decay=task.weight_decay, power=task.power
+        ),
         graph=Path(request.graph) if request.graph else None,
         seed=engine_seed(task),
     )

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from edge_client.data.samples import Samples, batches
+from edge_client.data.samples import Batch, Samples, batches
 from edge_client.runtime.engine import Engine
 from edge_client.trainer.evaluation import evaluate
+from edge_client.trainer.saliency import measure_saliency
 from fedsparse.errors import EngineError
 from fedsparse.plan import Plan
 from fedsparse.sparsity.masks import counts_of
@@ -41,7 +43,8 @@ class Trained:
 
     Attributes:
         mask: `(num_prunable,)`; the task's own unless it let it evolve.
-        weights: prunable `(nnz,)` under it, dense `(num_dense,)`.
+        weights: prunable `(nnz,)` under it, dense `(num_dense,)`; where the task asks for saliency,
+            that of the prunable weights, and nothing dense.
         evaluation: of the model as it was received.
         progress: of the training.
     """
@@ -81,7 +84,7 @@ def engine_seed(task: Task) -> int:
 
 
 def train(engine: Engine, plan: Plan, task: Task, mask: BoolArray, samples: Samples) -> Trained:
-    """Score the model where the task asks for it, then train the task's epochs.
+    """Score the model where the task asks for it, then train its epochs, or measure saliency.
 
     Args:
         engine: holds the task's values under `mask`; changed.
@@ -94,6 +97,9 @@ def train(engine: Engine, plan: Plan, task: Task, mask: BoolArray, samples: Samp
     """
     evaluation = evaluate(engine, plan.loss, samples) if task.evaluate else None
     progress = Progress()
+    if task.asks_saliency:
+        weights = _saliency(engine, plan, task, samples, progress)
+        return Trained(mask=mask, weights=weights, evaluation=evaluation, progress=progress)
     if task.stage is not Stage.EVALUATE:
         mask = _epochs(engine, plan, mask, task, samples, progress)
     return Trained(mask=mask, weights=engine.weights(), evaluation=evaluation, progress=progress)
@@ -113,7 +119,7 @@ def encode_result(plan: Plan, task: Task, received: BoolArray, trained: Trained)
     if task.stage is Stage.EVALUATE:
         return Result(mask_digest=task.mask_digest)
     mask, weights = trained.mask, trained.weights
-    if task.stage is Stage.SENSE:
+    if task.stage is Stage.SENSE and not task.asks_saliency:
         data = encode_counts(counts_of(plan, mask))
         part = Part(name="layers", codec=U32, size=len(data))
         return Result(mask_digest=task.mask_digest, parts=(part,), body=data)
@@ -169,14 +175,7 @@ def _epochs(
     began = time.perf_counter()
     for epoch in range(task.epochs):
         evolve_after = _evolves_after(task, len(samples.trained))
-        epoch_batches = batches(
-            samples.x,
-            samples.y,
-            samples.trained,
-            batch_size=task.batch_size,
-            rng=rng,
-            least=min(_smallest_batch(plan), task.batch_size),
-        )
+        epoch_batches = _batches(plan, task, samples, rng)
         before = len(progress.step_s)
         for x, y in epoch_batches:  # `enumerate` would hold a batch while the next is gathered
             started = time.perf_counter()
@@ -190,6 +189,33 @@ def _epochs(
                 mask = _evolve(engine, plan, mask, rate, rng)
     progress.train_s = time.perf_counter() - began
     return mask
+
+
+def _saliency(
+    engine: Engine, plan: Plan, task: Task, samples: Samples, progress: Progress
+) -> Weights:
+    """The saliency of the kept weights, of one batch."""
+    began = time.perf_counter()
+    batch = next(_batches(plan, task, samples, draws_of(task)), None)
+    if batch is None:
+        raise EngineError(f"no batch can be made of {len(samples.trained)} samples")
+    saliency, loss = measure_saliency(engine, *batch)
+    progress.losses.append(loss)
+    progress.train_s = time.perf_counter() - began
+    progress.step_s.append(progress.train_s)
+    return Weights(prunable=saliency, dense=np.empty(0, np.float32))
+
+
+def _batches(plan: Plan, task: Task, samples: Samples, rng: random.Random) -> Iterator[Batch]:
+    """An epoch of shuffled batches."""
+    return batches(
+        samples.x,
+        samples.y,
+        samples.trained,
+        batch_size=task.batch_size,
+        rng=rng,
+        least=min(_smallest_batch(plan), task.batch_size),
+    )
 
 
 def _evolve(

@@ -19,7 +19,7 @@ from fedsparse.sparsity.masks import (
     random_mask,
     reference_level_masks,
 )
-from fedsparse.types import BoolArray, Float64Array, Weights
+from fedsparse.types import BoolArray, Float32Array, Float64Array, Weights
 
 SenseReport = tuple[int, tuple[int, ...]]  # examples, kept weights per prunable tensor
 MaskReport = tuple[int, float, tuple[int, ...]]  # the same, with the device's level between
@@ -39,24 +39,31 @@ class FixedMasks:
         senses: whether stage 1 is needed.
         r_int: rounds between two changes of the masks, for a method that has them.
         start_rate: what drop-and-grow exchanges at the start.
+        power: prunable weights are trained as `theta * |theta|^(power - 1)`.
         initialisation: whether weights are drawn for the `kept` fan-in or the `dense` one.
         reference_compat: lower levels by the reference's rule, after every round; see
             docs/algorithm.md for what else differs.
     """
 
     own_masks: ClassVar[bool] = False
+    salient: ClassVar[bool] = False
     plan: Plan
     levels: tuple[float, ...]
     rounds: int
     senses: bool = False
     r_int: int = 1
     start_rate: float = 0.25
+    power: float = 1.0
     initialisation: str = "kept"
     reference_compat: bool = False
 
+    def first_counts(self, level: float) -> tuple[int, ...]:
+        """See `Method`."""
+        return uniform_counts(self.plan, level)
+
     def initial(self, rng: np.random.Generator, weights: Weights | None = None) -> ServerState:
         """See `Method`."""
-        counts = uniform_counts(self.plan, self.levels[0])
+        counts = self.first_counts(self.levels[0])
         start = self._drawn(counts, rng) if weights is None else weights
         state = ServerState(
             weights=start, masks={}, sensed=not self.senses, pretrained=weights is not None
@@ -64,7 +71,11 @@ class FixedMasks:
         return self._with_first_masks(state, counts, rng)
 
     def after_sense(
-        self, state: ServerState, reports: Sequence[SenseReport], rng: np.random.Generator
+        self,
+        state: ServerState,
+        reports: Sequence[SenseReport],
+        rng: np.random.Generator,
+        saliency: Float32Array | None = None,
     ) -> ServerState:
         """See `Method`. Source: FLASH, stage 1 (reference: train_server_mask, get_avg_mask)."""
         counts = kept_counts(

@@ -11,9 +11,11 @@ from fedsparse.errors import ConfigError
 from fedsparse.methods.fixed import FixedMasks, MaskReport, SenseReport
 from fedsparse.methods.jmwst import JointMasks
 from fedsparse.methods.nst import OwnMasks
+from fedsparse.methods.sparsyfed import ReparametrisedMasks
+from fedsparse.methods.ssfl import SalientMasks
 from fedsparse.methods.state import ServerState
 from fedsparse.plan import Plan
-from fedsparse.types import Weights
+from fedsparse.types import Float32Array, Weights
 
 # By name: the class, and whether stage 1 comes first.
 METHODS: Final[Mapping[str, tuple[type[FixedMasks], bool]]] = {
@@ -22,6 +24,8 @@ METHODS: Final[Mapping[str, tuple[type[FixedMasks], bool]]] = {
     "pdst": (FixedMasks, False),
     "spdst": (FixedMasks, True),
     "jmwst": (JointMasks, True),
+    "ssfl": (SalientMasks, True),
+    "sparsyfed": (ReparametrisedMasks, False),
 }
 INITIALISATIONS: Final = ("kept", "dense")
 
@@ -38,6 +42,16 @@ class Method(Protocol):
         ...
 
     @property
+    def salient(self) -> bool:
+        """Whether stage 1 is another one: devices report the saliency of all weights."""
+        ...
+
+    @property
+    def power(self) -> float:
+        """Prunable weights are trained as `theta * |theta|^(power - 1)`; 1 = as they are."""
+        ...
+
+    @property
     def own_masks(self) -> bool:
         """Whether a device goes on with its own mask, once it got its level's to start with."""
         ...
@@ -45,6 +59,10 @@ class Method(Protocol):
     @property
     def reference_compat(self) -> bool:
         """Whether updates are folded as the reference code does it (`MaskedMean`)."""
+        ...
+
+    def first_counts(self, level: float) -> tuple[int, ...]:
+        """What a level keeps of each prunable tensor in the first round, before there are masks."""
         ...
 
     def initial(self, rng: np.random.Generator, weights: Weights | None = None) -> ServerState:
@@ -57,7 +75,11 @@ class Method(Protocol):
         ...
 
     def after_sense(
-        self, state: ServerState, reports: Sequence[SenseReport], rng: np.random.Generator
+        self,
+        state: ServerState,
+        reports: Sequence[SenseReport],
+        rng: np.random.Generator,
+        saliency: Float32Array | None = None,
     ) -> ServerState:
         """The state after stage 1: new masks of the layer densities found, weights drawn anew.
 
@@ -65,6 +87,8 @@ class Method(Protocol):
             state: the one under which the devices trained.
             reports: of each device, its examples and its kept weights per prunable tensor.
             rng: source of masks and weights.
+            saliency: `(num_prunable,)`, the mean over devices by examples, for a method that is
+                `salient`: it gives the masks, and the weights stay.
 
         Raises:
             ValueError: there are no reports.
@@ -104,7 +128,7 @@ def make_method(
     plan: Plan,
     rounds: int,
     r_int: int = 1,
-    prune_rate: float = 0.25,
+    prune_rate: float | None = None,
     initialisation: str = "kept",
     reference_compat: bool = False,
 ) -> Method:
@@ -116,7 +140,8 @@ def make_method(
         plan: the model.
         rounds: training rounds.
         r_int: `jmwst`: rounds between two changes of the masks.
-        prune_rate: `nst`, `jmwst`, and stage 1: share exchanged by drop-and-grow at the start.
+        prune_rate: `nst`, `jmwst`, `sparsyfed`, and stage 1: share exchanged by drop-and-grow at
+            the start; None is the method's own.
         initialisation: one of `INITIALISATIONS`: which fan-in weights are drawn for.
         reference_compat: the reference's lower levels, for a side-by-side check.
 
@@ -133,13 +158,14 @@ def make_method(
     if initialisation not in INITIALISATIONS:
         raise ConfigError(f"initialisation '{initialisation}' is neither 'kept' nor 'dense'")
     kind, senses = METHODS[name]
+    chosen = {} if prune_rate is None else {"start_rate": prune_rate}
     return kind(
         plan=plan,
         levels=tuple(levels),
         rounds=rounds,
         senses=senses,
         r_int=r_int,
-        start_rate=prune_rate,
+        **chosen,
         initialisation=initialisation,
         reference_compat=reference_compat,
     )

@@ -64,6 +64,24 @@ def magnitude_mask(
     return mask
 
 
+def salient_mask(plan: Plan, saliency: Float32Array, total: int) -> BoolArray:
+    """A mask that keeps the `total` most salient weights of all tensors, and the top one of each.
+
+    Args:
+        plan: the model.
+        saliency: `(num_prunable,)`, not negative; of equal ones the earlier is kept.
+        total: at least the number of tensors; a smaller one gives a part of a larger one's mask.
+
+    Source: SSFL (Ohib et al., TMLR 2026); deviation: no tensor is left empty.
+    """
+    mask = np.zeros(plan.num_prunable, np.bool_)
+    for layer in layer_slices(plan):
+        mask[layer.start + int(np.argmax(saliency[layer]))] = True
+    others = np.flatnonzero(~mask)
+    mask[others[largest(saliency[others], total - int(np.count_nonzero(mask)))]] = True
+    return mask
+
+
 def nested_masks(
     plan: Plan, values: Float32Array, parent_mask: BoolArray, levels: Sequence[float]
 ) -> dict[float, BoolArray]:

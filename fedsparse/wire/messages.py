@@ -18,6 +18,7 @@ from fedsparse.errors import ProtocolError
 MAX_LEVELS: Final = 16
 MAX_TEXT: Final = 400
 MAX_TENSORS: Final = 2_000
+MAX_POWER: Final = 8.0
 MAX_NUMBER: Final = 1e15  # of a loss, a time or a rate: sums of many stay finite
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")  # of sites, devices and jobs
 
@@ -110,6 +111,7 @@ class Offer:
     epochs: int
     seconds_left: float
     evolve: bool = False  # whether devices are to change their masks while training
+    probe: bool = False  # whether gradients are taken apart from steps, which takes memory
 
     def __post_init__(self) -> None:
         _check_round(self.job, self.round_id)
@@ -183,6 +185,7 @@ class Task:
         evolve: whether the device changes the mask while training (drop and grow), and sends it.
         prune_rate: share of each layer's kept weights that one drop-and-grow exchanges.
         evaluate: whether to score the received model on the hold-out before training.
+        power: prunable weights are trained as `theta * |theta|^(power - 1)`; 1 = as they are.
         seed: of everything random in this task.
     """
 
@@ -205,10 +208,12 @@ class Task:
     evolve: bool = False
     prune_rate: float = 0.0
     evaluate: bool = False
+    power: float = 1.0
 
     def __post_init__(self) -> None:
         _check_round(self.job, self.round_id)
         _check(is_digest(self.plan_digest), "plan_digest is no SHA-256")
+        _check(1.0 <= self.power <= MAX_POWER, f"power {self.power}")
         _check(0 < len(self.parts) <= 4, f"{len(self.parts)} parts")
         _check(self.mask_digest == "" or is_digest(self.mask_digest), "mask_digest is no SHA-256")
         _check_density(self.level)
@@ -218,6 +223,11 @@ class Task:
         _check(0 < self.epochs <= 10_000, f"epochs {self.epochs}")
         for name in ("learning_rate", "momentum", "weight_decay", "prune_rate"):
             _check_finite(name, getattr(self, name))
+
+    @property
+    def asks_saliency(self) -> bool:
+        """Whether stage 1 is to measure the saliency of every weight, and to train nothing."""
+        return self.stage is Stage.SENSE and not self.evolve
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -234,7 +234,12 @@ class Device:
             correct = int(rng.integers(0, 50))
             evaluation = Evaluation(correct=correct, count=50, loss_sum=1.0)
         mask, described, content = received, [], b""
-        if task.stage is Stage.SENSE:
+        if task.asks_saliency:
+            saliency = np.abs(rng.standard_normal(weights.prunable.size, np.float32))
+            none = np.empty(0, np.float32)
+            content = encode_values(Weights(prunable=saliency, dense=none))
+            described = [Part(name="values", codec=F32, size=len(content))]
+        elif task.stage is Stage.SENSE:
             kept = weights.prunable
             mask, _ = drop_and_grow(plan, received, kept, 0.5, rng)
             content = encode_counts(counts_of(plan, mask))

@@ -124,7 +124,10 @@ JOB = {"name": "j", "site": "s", "plan": "p.json", "output": "out", "rounds": 3}
         ({"site": ""}, "site must be 1 to 64 letters"),
         ({"rounds": 0}, "rounds must be at least 1"),
         ({"seed": -1}, "seed must be 0"),
-        ({"method": {"name": "magic"}}, "one of dense, nst, pdst, spdst, jmwst, got 'magic'"),
+        (
+            {"method": {"name": "magic"}},
+            "one of dense, nst, pdst, spdst, jmwst, ssfl, sparsyfed, got 'magic'",
+        ),
         ({"method": {"levels": [0.1, 0.2]}}, "levels must decrease"),
         ({"method": {"levels": [0.1, 0.1]}}, "levels must decrease"),
         ({"method": {"levels": []}}, "levels must be densities"),

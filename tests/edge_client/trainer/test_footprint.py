@@ -29,7 +29,9 @@ def predicted_bytes(job: Job) -> int:
     engine = engine_cost(job.plan, job.kept, job.batch_size, setup).peak_bytes
     trained, held_out = holdout_sizes(job.examples, job.holdout)
     samples = samples_bytes(job.plan, SampleCounts(trained=trained, held_out=held_out))
-    return samples + training_bytes(job.plan, job.kept, job.batch_size, engine, evolves=job.evolve)
+    return samples + training_bytes(
+        job.plan, job.kept, job.batch_size, engine, evolves=job.evolve, probes=job.power != 1.0
+    )
 
 
 @pytest.mark.parametrize(
@@ -87,3 +89,14 @@ def test_samples_count_whether_they_are_trained_on_or_held_out(
     measured = train(tmp_path, divided).peak_rss_bytes - baseline_bytes
     predicted = predicted_bytes(divided)
     assert 0.97 * measured <= predicted <= 1.15 * measured
+
+
+@pytest.mark.parametrize(("model", "density"), [("watch", 0.1), ("mnist", 1.0), ("cifar10", 0.5)])
+def test_training_powers_takes_the_memory_that_was_predicted(
+    tmp_path: Path, baseline_bytes: int, model: str, density: float
+) -> None:
+    """A step's weights are held twice; what small density spares of velocity is spared."""
+    job = Job(plan=PLANS[model](), density=density, batch_size=8, power=1.25)
+    measured = train(tmp_path, job).peak_rss_bytes - baseline_bytes
+    predicted = predicted_bytes(job)
+    assert 0.97 * measured <= predicted <= max(1.15 * measured, measured + 1.5 * MB)

@@ -37,6 +37,7 @@ class Job:
     epochs: int = 1
     evolve: bool = False
     learning_rate: float = 0.01
+    power: float = 1.0
     setup: EngineSetup | None = None
     environment: dict[str, str] = field(default_factory=dict)
 
@@ -82,6 +83,7 @@ def write_task(folder: Path, job: Job) -> TrainRequest:
         evolve=job.evolve,
         prune_rate=0.25 if job.evolve else 0.0,
         evaluate=True,
+        power=job.power,
     )
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "masks").mkdir(exist_ok=True)

@@ -1,9 +1,9 @@
-"""The five methods as state machines, driven with made-up updates."""
+"""The methods as state machines, driven with made-up updates."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pytest
@@ -37,13 +37,24 @@ def method(name: str, r_int: int = 3, rounds: int = ROUNDS) -> Method:
     return make_method(name, levels, plan=PLAN, rounds=rounds, r_int=r_int, prune_rate=0.3)
 
 
+def sensed(
+    chosen: Method,
+    state: ServerState,
+    rng: np.random.Generator,
+    reports: Sequence[tuple[int, tuple[int, ...]]] = ((1, (300, 400, 100)),),
+) -> ServerState:
+    """The state after stage 1, whatever a method's devices report there."""
+    saliency = rng.random(PLAN.num_prunable, np.float32) if chosen.salient else None
+    return chosen.after_sense(state, reports, rng, saliency)
+
+
 def states(name: str, r_int: int = 3, seed: int = 0) -> Iterator[ServerState]:
     """The states of a whole job: after the start (and stage 1), then after each round."""
     rng = np.random.default_rng(seed)
     chosen = method(name, r_int)
     state = chosen.initial(rng)
     if chosen.senses:
-        state = chosen.after_sense(state, [(10, (300, 400, 100)), (30, (200, 500, 100))], rng)
+        state = sensed(chosen, state, rng, [(10, (300, 400, 100)), (30, (200, 500, 100))])
     yield state
     own: dict[int, BoolArray] = {}
     for round_id in range(ROUNDS):
@@ -76,7 +87,7 @@ def test_every_level_is_exact_and_nested_in_every_state(name: str, r_int: int) -
             above = mask
 
 
-@pytest.mark.parametrize("name", ["dense", "pdst", "spdst"])
+@pytest.mark.parametrize("name", ["dense", "pdst", "spdst", "ssfl"])
 def test_fixed_masks_never_move(name: str) -> None:
     first, *later = states(name)
     for state in later:
@@ -102,7 +113,7 @@ def test_jmwst_masks_move_at_mask_epochs_only(r_int: int) -> None:
     assert [r for r in range(ROUNDS) if method("jmwst", r_int).evolves(r)] == expected
 
 
-@pytest.mark.parametrize("name", ["pdst", "spdst", "jmwst"])
+@pytest.mark.parametrize("name", ["pdst", "spdst", "jmwst", "ssfl", "sparsyfed"])
 def test_nothing_lives_outside_the_largest_mask(name: str) -> None:
     for state in states(name, r_int=2):
         assert not state.weights.prunable[~state.masks[state.d_max]].any()
@@ -141,7 +152,7 @@ def test_jmwst_keeps_the_largest_aggregated_weights_in_the_mean_profile() -> Non
     assert np.array_equal(after.weights.dense, mean.dense)
 
 
-@pytest.mark.parametrize("name", ["nst", "jmwst"])
+@pytest.mark.parametrize("name", ["nst", "jmwst", "sparsyfed"])
 def test_a_round_without_updates_moves_no_mask(name: str) -> None:
     chosen = method(name, r_int=1)
     state = chosen.initial(np.random.default_rng(0))
@@ -235,11 +246,11 @@ def test_pretrained_weights_are_kept_through_stage_one_and_the_largest_selected(
     )
     state = chosen.initial(rng, given)
     if chosen.senses:
-        state = chosen.after_sense(state, [(1, (300, 400, 100))], rng)
+        state = sensed(chosen, state, rng)
     mask = state.masks[state.d_max]
     assert np.array_equal(state.weights.prunable, np.where(mask, given.prunable, 0))
     assert np.array_equal(state.weights.dense, given.dense)
-    for layer in layer_slices(PLAN):
+    for layer in () if chosen.salient else layer_slices(PLAN):  # there saliency chooses
         size = np.abs(given.prunable[layer])
         assert size[mask[layer]].min() >= size[~mask[layer]].max(initial=0)
 
@@ -280,12 +291,24 @@ def test_a_state_is_never_changed_in_place() -> None:
         ("pdst", False, False, 0),
         ("spdst", True, False, 0),
         ("jmwst", True, False, 3),
+        ("ssfl", True, False, 0),
+        ("sparsyfed", False, False, ROUNDS - 1),
     ],
 )
 def test_what_each_method_asks_of_devices(name: str, senses: bool, own: bool, evolves: int) -> None:
     chosen = method(name)
     assert (chosen.senses, chosen.own_masks) == (senses, own)
     assert sum(chosen.evolves(round_id) for round_id in range(ROUNDS)) == evolves
+
+
+def test_sparsyfed_moves_its_masks_every_round_but_the_last_and_by_little() -> None:
+    trail = list(states("sparsyfed"))
+    epochs = [state.mask_epoch for state in trail]
+    assert epochs == [*range(ROUNDS), ROUNDS - 1]
+    plain = make_method("sparsyfed", LEVELS, plan=PLAN, rounds=ROUNDS)
+    others = make_method("jmwst", LEVELS, plan=PLAN, rounds=ROUNDS)
+    assert (plain.power, others.power) == (1.25, 1.0)
+    assert plain.prune_rate(0) == 0.02 < others.prune_rate(0) == 0.25
 
 
 def test_the_prune_rate_falls_to_nothing_over_the_rounds() -> None:

@@ -98,6 +98,7 @@ messages: st.SearchStrategy[Message] = st.one_of(
         seconds_left=positive, seed=st.integers(0, 2**63 - 1), epochs=st.integers(1, 99),
         batch_size=st.integers(1, 65536), learning_rate=measures, momentum=measures,
         weight_decay=measures, evolve=st.booleans(), prune_rate=measures, evaluate=st.booleans(),
+        power=st.floats(1.0, 8.0),
     ),
     st.builds(
         Update, job=names, round_id=rounds, stage=st.sampled_from(Stage), level=densities,
