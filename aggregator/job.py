@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from fedsparse.rounds.server import Policy
+from fedsparse.sparsity.values import F32, VALUE_BYTES
 from fedsparse.transport.config import BrokerConfig
 
 METHODS: Final = ("dense", "nst", "pdst", "spdst", "jmwst", "ssfl", "sparsyfed")
@@ -81,6 +82,25 @@ class TrainingConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ValuesConfig:
+    """How values travel, the `[values]` table (docs/wire.md, section 5).
+
+    Attributes:
+        up, down: the codec of what devices send, and of what they are sent: `f32`, `f16` or `i8`.
+        error_feedback: whether a device keeps what `i8` lost of an update, for its next one.
+    """
+
+    up: str = F32
+    down: str = F32
+    error_feedback: bool = True
+
+    def __post_init__(self) -> None:
+        for key in ("up", "down"):
+            if (codec := getattr(self, key)) not in VALUE_BYTES:
+                raise ValueError(f"{key} must be one of {', '.join(VALUE_BYTES)}, got '{codec}'")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CohortConfig:
     """Who takes part and how long a round waits, the `[cohort]` table.
 
@@ -137,6 +157,7 @@ class JobConfig:
     method: MethodConfig = field(default_factory=MethodConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     cohort: CohortConfig = field(default_factory=CohortConfig)
+    values: ValuesConfig = field(default_factory=ValuesConfig)
 
     def __post_init__(self) -> None:
         for key in ("name", "site"):

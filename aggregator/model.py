@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
+import hashlib
+import random
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
 from aggregator.accumulate import Folded
+from aggregator.updates import Base
 from fedsparse.durable import write_durably
 from fedsparse.errors import RemoteProtocolError
 from fedsparse.methods.method import Method
 from fedsparse.methods.state import ServerState
 from fedsparse.plan import Plan
 from fedsparse.sparsity.masks import counts_of
-from fedsparse.sparsity.packing import encode_values, mask_digest, pack, unpack
+from fedsparse.sparsity.packing import mask_digest, pack, unpack
+from fedsparse.sparsity.values import encode_values
 from fedsparse.types import BoolArray, Weights
 from fedsparse.wire.messages import Stage
 
 SHELF: Final = 32  # masks kept as bases of deltas: a few epochs of all levels
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Encoding:
+    """How the model's values are sent: the codec, and the seed of what it rounds at random."""
+
+    codec: str
+    seed: str
 
 
 class GlobalModel:
@@ -45,7 +58,8 @@ class GlobalModel:
         self._folder = folder
         self._own_masks = dict(own_masks)
         self._shelf: dict[str, bytes] = {}  # digest -> packed bits
-        self._values: dict[str, bytes] = {}  # digest -> encoded values under that mask
+        # (digest, encoding) -> values under that mask
+        self._values: dict[tuple[str, Encoding], bytes] = {}
         self._replace(state)
 
     @property
@@ -86,18 +100,33 @@ class GlobalModel:
             return self._load_own(digest)
         return unpack(bits, self.plan.num_prunable)
 
-    def values_under(self, digest: str) -> bytes:
-        """The model's values under a known mask, encoded; for a shared one that is done once."""
-        if digest in self._values:
-            return self._values[digest]
-        mask = self.known_mask(digest)
-        if mask is None:
-            raise KeyError(digest)
+    def values_under(self, digest: str, encoding: Encoding) -> bytes:
+        """The model's values under a known mask; for a shared one they are encoded once.
+
+        The same bytes every time, in another process too: a device's change names them.
+        """
+        if (digest, encoding) in self._values:
+            return self._values[digest, encoding]
+        mask = self._mask(digest)
         weights = self._state.weights
-        values = encode_values(Weights(prunable=weights.prunable[mask], dense=weights.dense))
+        draws = random.Random(f"{encoding.seed}/{digest}")  # noqa: S311 (a draw, not a secret)
+        values = encode_values(
+            Weights(prunable=weights.prunable[mask], dense=weights.dense),
+            encoding.codec,
+            counts_of(self.plan, mask),
+            draws.randbytes,
+        )
         if digest in self._digests.values():
-            self._values[digest] = values
+            self._values[digest, encoding] = values
         return values
+
+    def base_under(self, digest: str, encoding: Encoding) -> Base:
+        """What a device that was sent the values under a known mask sends a change of."""
+        sent = self.values_under(digest, encoding)
+        return Base(
+            digest=hashlib.sha256(sent).hexdigest(),
+            kept=self._state.weights.prunable[self._mask(digest)],
+        )
 
     def absorb(self, stage: Stage, round_index: int, folded: Folded, seed: int) -> bool:
         """Let the method take in a closed round; returns whether the shared masks changed."""
@@ -123,6 +152,12 @@ class GlobalModel:
         self._state = state
         self._values = {}
         self._digests = {level: self._put_on_shelf(mask) for level, mask in state.masks.items()}
+
+    def _mask(self, digest: str) -> BoolArray:
+        mask = self.known_mask(digest)
+        if mask is None:
+            raise KeyError(digest)
+        return mask
 
     def _put_on_shelf(self, mask: BoolArray) -> str:
         digest = mask_digest(self.plan.digest, mask)

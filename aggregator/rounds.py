@@ -18,7 +18,7 @@ from aggregator.models.graph_file import load_graph
 from aggregator.report import Measured, RoundReport, measured, ready_fields, update_fields, waiting
 from aggregator.scoring import Scores, Scoring, Unscored, open_scoring
 from aggregator.spool import Spool
-from aggregator.tasks import Addressee, make_task, plan_task
+from aggregator.tasks import Addressee, encoding_of, make_task, plan_task
 from aggregator.traffic import Traffic
 from aggregator.updates import Asked, Contribution, read_update
 from fedsparse.errors import LocalProtocolError, RemoteProtocolError
@@ -246,12 +246,14 @@ class Aggregator:
     def _ask(self, device: str, level: float) -> Asked:
         stage = self._course.round.stage
         digest = self.model.mask_for(device, level, stage)
+        encoding = encoding_of(self._job, self._course.round)
         answer = self._machine.answer(device)
         return Asked(
             stage=stage,
             level=level,
             mask_digest=digest,
             mask=lambda: self._known_mask(digest),
+            base=lambda: self.model.base_under(digest, encoding),
             evolves=self._course.evolves,
             salient=self.model.method.salient,
             num_examples=answer.num_examples if answer is not None else None,

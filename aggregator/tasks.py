@@ -6,11 +6,12 @@ import hashlib
 from dataclasses import dataclass
 
 from aggregator.job import JobConfig
-from aggregator.model import GlobalModel
+from aggregator.model import Encoding, GlobalModel
 from fedsparse.methods.method import Method
 from fedsparse.methods.schedule import learning_rate
 from fedsparse.plan import Plan
-from fedsparse.sparsity.packing import F32, encode_mask
+from fedsparse.sparsity.packing import encode_mask
+from fedsparse.sparsity.values import F32, I8
 from fedsparse.wire.messages import Part, Stage, Task
 
 PLAN_CODEC = "json"
@@ -57,8 +58,9 @@ def make_task(
     """
     digest = model.mask_for(to.device, to.level, now.stage)
     parts, body = _mask_part(model, digest, to.held)
-    values = model.values_under(digest)
-    parts.append(Part(name="values", codec=F32, size=len(values)))
+    encoding = encoding_of(job, now)
+    values = model.values_under(digest, encoding)
+    parts.append(Part(name="values", codec=encoding.codec, size=len(values)))
     sensing, salient = now.stage is Stage.SENSE, model.method.salient
     training = job.training
     plain = sensing and salient  # a gradient is measured, and nothing trained
@@ -85,6 +87,8 @@ def make_task(
         prune_rate=model.method.prune_rate(now.index),
         evaluate=now.evaluate,
         power=model.method.power if now.stage is Stage.TRAIN else 1.0,
+        values_codec=job.values.up,
+        error_feedback=job.values.error_feedback and job.values.up == I8,
     )
     return task, body + values
 
@@ -94,6 +98,14 @@ def stage_epochs(job: JobConfig, method: Method, stage: Stage) -> int:
     if stage is not Stage.SENSE:
         return job.training.epochs
     return 1 if method.salient else job.method.sense_epochs
+
+
+def encoding_of(job: JobConfig, now: Round) -> Encoding:
+    """How the values of a round's tasks are encoded; a last round scores the very model."""
+    return Encoding(
+        codec=F32 if now.stage is Stage.EVALUATE else job.values.down,
+        seed=f"{job.seed}/{now.round_id}",
+    )
 
 
 def plan_task(job: JobConfig, plan: Plan, now: Round, graph: bytes = b"") -> tuple[Task, bytes]:

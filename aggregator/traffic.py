@@ -16,7 +16,7 @@ class DeviceTraffic:
     Attributes:
         up, down: whole PUBLISH packets, from and to the device; offers count for each device.
         up_mask, down_mask: the part of them that encodes masks; `down_plan`: the plan.
-        ideal_up, ideal_down: kept values and dense tensors alone, as float32.
+        ideal_up, ideal_down: kept values and dense tensors alone, as the job has them encoded.
     """
 
     up: int = 0

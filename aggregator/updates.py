@@ -11,18 +11,27 @@ import numpy as np
 from fedsparse.errors import RemoteProtocolError
 from fedsparse.plan import Plan
 from fedsparse.sparsity.masks import counts_of
-from fedsparse.sparsity.packing import (
-    F32,
-    decode_counts,
-    decode_mask,
-    decode_values,
-    mask_digest,
-)
-from fedsparse.types import BoolArray, Weights
+from fedsparse.sparsity.packing import decode_counts, decode_mask, mask_digest
+from fedsparse.sparsity.values import F32, carry_over, decode_values
+from fedsparse.types import BoolArray, Float32Array, Weights
 from fedsparse.wire.headers import split_parts
 from fedsparse.wire.messages import Part, Stage, Update
 
 LARGEST_VALUE: Final = 1e6  # no weight of a network that works is near it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Base:
+    """What a device's change of values is a change of.
+
+    Attributes:
+        digest: SHA-256 of the values as they were sent.
+        kept: `(nnz,)`, the model's own values under the same mask. The change is added to these:
+            what the encoding of one round lost is not to add up with that of the next.
+    """
+
+    digest: str
+    kept: Float32Array
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +42,7 @@ class Asked:
         stage, level: of the task.
         mask_digest: of the mask that it was given.
         mask: yields that mask `(num_prunable,)`.
+        base: yields what a change of its values is a change of.
         evolves: whether the device was to change it.
         salient: whether stage 1 is about the saliency of weights.
         num_examples: how many it said that it would train on; None where that was forgotten.
@@ -42,6 +52,7 @@ class Asked:
     level: float
     mask_digest: str
     mask: Callable[[], BoolArray]
+    base: Callable[[], Base]
     evolves: bool
     salient: bool = False
     num_examples: int | None = None
@@ -93,13 +104,29 @@ def read_update(plan: Plan, asked: Asked, update: Update, body: memoryview) -> C
             )
         return Contribution(mask=None, weights=None, counts=counts)
     mask = _mask(plan, asked, update, parts)
-    if "values" not in parts or parts["values"][0].codec != F32:
-        raise RemoteProtocolError(f"the update carries no values as '{F32}'")
-    weights = decode_values(parts["values"][1], int(np.count_nonzero(mask)), plan.num_dense)
+    counts = counts_of(plan, mask)
+    if "values" not in parts:
+        raise RemoteProtocolError("the update carries no values")
+    part, data = parts["values"]
+    weights = decode_values(part.codec, data, counts, plan.num_dense)
+    if part.base:
+        weights = _changed(asked, part.base, weights, mask)
     for values in (weights.prunable, weights.dense):
         if values.size and float(np.abs(values).max()) > LARGEST_VALUE:
             raise RemoteProtocolError(f"a value beyond {LARGEST_VALUE:g}: training has diverged")
-    return Contribution(mask=mask, weights=weights, counts=counts_of(plan, mask))
+    return Contribution(mask=mask, weights=weights, counts=counts)
+
+
+def _changed(asked: Asked, digest: str, change: Weights, mask: BoolArray) -> Weights:
+    """The weights of an update that sent its kept values as a change; 0 was where it grew."""
+    base = asked.base()
+    if digest != base.digest:
+        raise RemoteProtocolError(
+            f"the update is a change of the values {digest[:12]}; its task's were "
+            f"{base.digest[:12]}"
+        )
+    kept = carry_over(base.kept, asked.mask(), mask)
+    return Weights(prunable=kept + change.prunable, dense=change.dense)
 
 
 def _saliency(
@@ -111,7 +138,7 @@ def _saliency(
     if "values" not in parts or parts["values"][0].codec != F32:
         raise RemoteProtocolError(f"the update carries no saliency as '{F32}'")
     mask = asked.mask()
-    found = decode_values(parts["values"][1], int(np.count_nonzero(mask)), 0)
+    found = decode_values(F32, parts["values"][1], counts_of(plan, mask), 0)
     if found.prunable.min() < 0 or found.prunable.max() > LARGEST_VALUE:
         raise RemoteProtocolError(f"a saliency that is not in 0 to {LARGEST_VALUE:g}")
     weights = Weights(prunable=found.prunable, dense=np.zeros(plan.num_dense, np.float32))

@@ -5,6 +5,8 @@ plans/<digest>.graph         the training graphs of those that are one
 masks/<digest>.bits          packed mask bits in plan order
 calibrations/<key>.json      measured speed of the training kernels
 outbox/update.frame          an update that has no receipt yet
+outbox/update.residual       what its encoding lost
+residual                     what the encoding of accepted updates lost, for the next one
 task/                        the task at hand: frame, request, what its trainer said
 incoming/                    chunks of what is being received
 """
@@ -46,6 +48,26 @@ class Store:
     def outbox(self) -> Path:
         """The update that waits for its receipt."""
         return self.root / "outbox" / "update.frame"
+
+    @property
+    def lost(self) -> Path:
+        """What the encoding of the update in the outbox lost; not every one has it."""
+        return self.root / "outbox" / "update.residual"
+
+    @property
+    def residual(self) -> Path:
+        """What the encoding of accepted updates lost (edge_client/trainer/residual.py)."""
+        return self.root / "residual"
+
+    def keep_lost(self) -> None:
+        """The update in the outbox was accepted: what it lost is for the next one to make good."""
+        if self.lost.exists():
+            self.lost.replace(self.residual)
+
+    def clear_outbox(self) -> None:
+        """The update there is done with, one way or another."""
+        self.outbox.unlink(missing_ok=True)
+        self.lost.unlink(missing_ok=True)
 
     @property
     def task(self) -> Path:

@@ -122,6 +122,8 @@ class Agent:
                 receipt.verdict.value,
                 receipt.reason,
             )
+            if receipt.verdict is Verdict.ACCEPTED:
+                self._store.keep_lost()
         self._perform(effects)
 
     def _perform(self, effects: list[client.Effect]) -> None:
@@ -140,7 +142,7 @@ class Agent:
                 case client.Upload():
                     self._upload()
                 case client.ClearOutbox():
-                    self._store.outbox.unlink(missing_ok=True)
+                    self._store.clear_outbox()
 
     def _decide(self, offer: Offer) -> None:
         """Answer an offer, unless its update is waiting or something is missing first."""
@@ -234,6 +236,8 @@ class Agent:
             output=str(self._store.outbox),
             setup=self._setup_for(task),
             agent_rss_bytes=peak_rss_bytes(),
+            residual=str(self._store.residual),
+            lost=str(self._store.lost),
             graph=self._graph_of(task),
         )
         try:

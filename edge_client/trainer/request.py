@@ -27,6 +27,8 @@ class TrainRequest:
         plan, masks, data: the plan file, the folder of masks, the samples.
         holdout: share of the samples that is never trained on.
         output: where the update message is to be written.
+        residual: the file of what the encoding of earlier updates lost.
+        lost: where what this one loses is to be written.
         setup: how the device has decided to run the steps.
         agent_rss_bytes: the agent's peak memory, to be reported with the trainer's.
         graph: the file of the model's training graph; empty where there is none.
@@ -40,6 +42,8 @@ class TrainRequest:
     output: str
     setup: EngineSetup
     agent_rss_bytes: int
+    residual: str
+    lost: str
     graph: str = ""
 
 

@@ -10,11 +10,22 @@ from edge_client.memory import peak_rss_bytes
 from edge_client.runtime.engines import Optimizer, open_engine
 from edge_client.trainer.masks import MaskMissingError, receive_mask, save_mask
 from edge_client.trainer.request import EXIT_MASK_MISSING, EXIT_OK, TrainRequest
-from edge_client.trainer.work import Footprint, encode_result, engine_seed, make_update, train
+from edge_client.trainer.residual import load_residual, save_residual
+from edge_client.trainer.work import (
+    Footprint,
+    Received,
+    Residual,
+    encode_result,
+    engine_seed,
+    keeps_residual,
+    make_update,
+    train,
+)
 from fedsparse.durable import write_durably
 from fedsparse.errors import RemoteProtocolError
 from fedsparse.plan import Plan
-from fedsparse.sparsity.packing import decode_values
+from fedsparse.sparsity.masks import counts_of
+from fedsparse.sparsity.values import decode_values
 from fedsparse.wire.headers import decode_message, encode_message, split_parts
 from fedsparse.wire.messages import Task
 
@@ -29,9 +40,7 @@ def run_task(request: TrainRequest) -> int:
         FedSparseError: bad data, a task that contradicts itself, training that diverged.
     """
     began = time.perf_counter()
-    task, body = decode_message(Path(request.frame).read_bytes())
-    if not isinstance(task, Task):
-        raise RemoteProtocolError(f"expected a task, got {type(task).__name__}")
+    task, body = _read_task(request)
     plan = Plan.from_json(Path(request.plan).read_bytes())
     parts = split_parts(task.parts, body)
     try:
@@ -41,7 +50,8 @@ def run_task(request: TrainRequest) -> int:
     if "values" not in parts:
         raise RemoteProtocolError("the task carries no values")
     samples = _load(request, plan)
-    weights = decode_values(parts["values"][1], int(mask.sum()), plan.num_dense)
+    part, values = parts["values"]
+    weights = decode_values(part.codec, values, counts_of(plan, mask), plan.num_dense)
     engine = open_engine(
         plan,
         mask,
@@ -54,10 +64,11 @@ def run_task(request: TrainRequest) -> int:
         graph=Path(request.graph) if request.graph else None,
         seed=engine_seed(task),
     )
-    del weights, parts, body
+    del weights, parts, values, body
     trained = train(engine, plan, task, mask, samples)
     del engine  # what is sent is encoded in the memory that it held
-    result = encode_result(plan, task, mask, trained)
+    received = Received(mask=mask, values=lambda: _values_again(request))
+    result = encode_result(plan, task, received, trained, _residual(request, task, plan))
     if result.mask_digest != task.mask_digest:
         save_mask(Path(request.masks), result.mask_digest, trained.mask)
     footprint = Footprint(
@@ -66,8 +77,27 @@ def run_task(request: TrainRequest) -> int:
         agent_rss_bytes=request.agent_rss_bytes,
     )
     message = make_update(task, result, trained, len(samples.trained), footprint)
+    save_residual(Path(request.lost), task, result.mask_digest, result.residual)
     write_durably(Path(request.output), encode_message(message, result.body))
     return EXIT_OK
+
+
+def _read_task(request: TrainRequest) -> tuple[Task, memoryview]:
+    task, body = decode_message(Path(request.frame).read_bytes())
+    if not isinstance(task, Task):
+        raise RemoteProtocolError(f"expected a task, got {type(task).__name__}")
+    return task, body
+
+
+def _values_again(request: TrainRequest) -> memoryview:
+    task, body = _read_task(request)
+    return split_parts(task.parts, body)["values"][1]
+
+
+def _residual(request: TrainRequest, task: Task, plan: Plan) -> Residual | None:
+    if not keeps_residual(task):
+        return None
+    return load_residual(Path(request.residual), task, plan, Path(request.masks))
 
 
 def _load(request: TrainRequest, plan: Plan) -> Samples:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,15 +17,9 @@ from edge_client.trainer.saliency import measure_saliency
 from fedsparse.errors import EngineError
 from fedsparse.plan import Plan
 from fedsparse.sparsity.masks import counts_of
-from fedsparse.sparsity.packing import (
-    F32,
-    U32,
-    encode_counts,
-    encode_mask,
-    encode_values,
-    mask_digest,
-)
-from fedsparse.types import BoolArray, Weights
+from fedsparse.sparsity.packing import U32, encode_counts, encode_mask, mask_digest
+from fedsparse.sparsity.values import F32, I8, carry_over, decode_values, encode_values
+from fedsparse.types import BoolArray, Float32Array, Weights
 from fedsparse.wire.messages import Evaluation, Part, Stage, Task, Update
 
 
@@ -56,12 +51,41 @@ class Trained:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Received:
+    """What a task brought: the mask `(num_prunable,)`, and the bytes of its part `values`.
+
+    They are asked for once more where only their change is sent; to hold them while the model
+    trains would take memory.
+    """
+
+    mask: BoolArray
+    values: Callable[[], bytes | memoryview]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Residual:
+    """What the encoding of an update lost: `(nnz,)` values under a mask `(num_prunable,)`.
+
+    To be added to the next change, once that update was accepted. Of an update that was not, none
+    is kept: nobody saw what it lost, and what was to be added before still is.
+    """
+
+    mask: BoolArray
+    values: Float32Array
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """The tensors of an update: the mask that they are under, and their encoded parts."""
+    """The tensors of an update: the mask that they are under, and their encoded parts.
+
+    Attributes:
+        residual: what the encoding lost, where the task wants it kept.
+    """
 
     mask_digest: str
     parts: tuple[Part, ...] = ()
     body: bytes = b""
+    residual: Residual | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,16 +129,26 @@ def train(engine: Engine, plan: Plan, task: Task, mask: BoolArray, samples: Samp
     return Trained(mask=mask, weights=engine.weights(), evaluation=evaluation, progress=progress)
 
 
-def encode_result(plan: Plan, task: Task, received: BoolArray, trained: Trained) -> Result:
+def keeps_residual(task: Task) -> bool:
+    """Whether the device is to keep what the encoding of its update loses."""
+    return task.error_feedback and task.values_codec == I8 and task.stage is Stage.TRAIN
+
+
+def encode_result(
+    plan: Plan, task: Task, received: Received, trained: Trained, residual: Residual | None = None
+) -> Result:
     """What goes back, by the stage and by whether the mask evolved.
 
     Args:
         plan, task: what was trained.
-        received: `(num_prunable,)`, the task's mask.
+        received: what the task brought.
         trained: what became of it.
+        residual: of the last update that was accepted, where `keeps_residual`.
 
     Raises:
         EngineError: the weights are not finite.
+        LocalProtocolError: a value is too large for the task's codec.
+        RemoteProtocolError: there is no such codec.
     """
     if task.stage is Stage.EVALUATE:
         return Result(mask_digest=task.mask_digest)
@@ -125,17 +159,17 @@ def encode_result(plan: Plan, task: Task, received: BoolArray, trained: Trained)
         return Result(mask_digest=task.mask_digest, parts=(part,), body=data)
     if not (np.isfinite(weights.prunable).all() and np.isfinite(weights.dense).all()):
         raise EngineError("training diverged: weights are not finite; lower the learning rate")
-    encoded = encode_mask(mask, received) if task.evolve else None
-    values = encode_values(weights)
-    part = Part(name="values", codec=F32, size=len(values))
+    part, values, lost = _encode_values(plan, task, received, trained, residual)
+    encoded = encode_mask(mask, received.mask) if task.evolve else None
     if encoded is None:
-        return Result(mask_digest=task.mask_digest, parts=(part,), body=values)
+        return Result(mask_digest=task.mask_digest, parts=(part,), body=values, residual=lost)
     base = task.mask_digest if encoded.base else ""
     change = Part(name="mask", codec=encoded.codec, size=len(encoded.data), base=base)
     return Result(
         mask_digest=mask_digest(plan.digest, mask),
         parts=(change, part),
         body=encoded.data + values,
+        residual=lost,
     )
 
 
@@ -160,6 +194,36 @@ def make_update(
         peak_rss_bytes=footprint.peak_rss_bytes,
         agent_rss_bytes=footprint.agent_rss_bytes,
     )
+
+
+def _encode_values(
+    plan: Plan, task: Task, received: Received, trained: Trained, residual: Residual | None
+) -> tuple[Part, bytes, Residual | None]:
+    """The part `values`, its bytes, and what they lost.
+
+    Where values are rounded, on either way, the kept ones go back as their change: it is smaller
+    than they are, and the gateway adds it to the values that it has not rounded. Saliency, of which
+    there is one a job, goes back as it is.
+    """
+    counts = counts_of(plan, trained.mask)
+    codec = next(part.codec for part in task.parts if part.name == "values")
+    if task.asks_saliency or codec == task.values_codec == F32:
+        data = encode_values(trained.weights, F32, counts)
+        return Part(name="values", codec=F32, size=len(data)), data, None
+    sent = received.values()
+    before = decode_values(codec, sent, counts_of(plan, received.mask), plan.num_dense).prunable
+    change = trained.weights.prunable - carry_over(before, received.mask, trained.mask)
+    if residual is not None:
+        change += carry_over(residual.values, residual.mask, trained.mask)
+    draws = random.Random(f"{task.seed}/{task.round_id}/values")  # noqa: S311
+    weights = Weights(prunable=change, dense=trained.weights.dense)
+    data = encode_values(weights, task.values_codec, counts, draws.randbytes)
+    base = hashlib.sha256(sent).hexdigest()
+    part = Part(name="values", codec=task.values_codec, size=len(data), base=base)
+    if not keeps_residual(task):
+        return part, data, None
+    change -= decode_values(task.values_codec, data, counts, plan.num_dense).prunable
+    return part, data, Residual(mask=trained.mask, values=change)
 
 
 def _epochs(

@@ -1,4 +1,4 @@
-"""Masks, values and counts as bytes (docs/wire.md, section 5).
+"""Masks and counts as bytes (docs/wire.md, section 5).
 
 Every decoder treats its input as hostile: what is malformed raises `RemoteProtocolError` before
 memory is taken for it.
@@ -13,14 +13,13 @@ from typing import Final
 
 import numpy as np
 
-from fedsparse.errors import LocalProtocolError, RemoteProtocolError
+from fedsparse.errors import RemoteProtocolError
 from fedsparse.plan import Plan
 from fedsparse.sparsity import rice
-from fedsparse.types import BoolArray, Weights
+from fedsparse.types import BoolArray
 
 BITS: Final = "bits"
 RICE: Final = "rice"
-F32: Final = "f32"
 U32: Final = "u32"
 # With more kept positions a rice code, of two bits or more for each, is not worth trying.
 DENSEST_RICE: Final = 0.4
@@ -78,36 +77,6 @@ def decode_mask(
     else:
         raise RemoteProtocolError(f"mask codec '{codec[:32]}' is none of '{BITS}', '{RICE}'")
     return bits if base is None else bits ^ base
-
-
-def encode_values(weights: Weights) -> bytes:
-    """Write kept values, then dense values, as little-endian float32.
-
-    Raises:
-        LocalProtocolError: a value is not finite; nobody could use it.
-    """
-    values = np.concatenate([weights.prunable, weights.dense])
-    if not np.isfinite(values).all():
-        raise LocalProtocolError("weights to send are not finite: lower the learning rate")
-    return values.astype("<f4", copy=False).tobytes()
-
-
-def decode_values(data: bytes | memoryview, nnz: int, num_dense: int) -> Weights:
-    """Read kept values `(nnz,)` and dense values `(num_dense,)`.
-
-    Raises:
-        RemoteProtocolError: the length is wrong, or a value is not finite.
-    """
-    if len(data) != 4 * (nnz + num_dense):
-        raise RemoteProtocolError(
-            f"values: {len(data)} bytes for {nnz} kept and {num_dense} dense float32"
-        )
-    values = np.frombuffer(data, "<f4").astype(np.float32)
-    if not np.isfinite(values).all():
-        raise RemoteProtocolError(
-            f"values: position {int(np.isfinite(values).argmin())} is no number"
-        )
-    return Weights(prunable=values[:nnz], dense=values[nnz:])
 
 
 def encode_counts(counts: Sequence[int]) -> bytes:

@@ -48,7 +48,8 @@ class Part:
         name: `mask`, `values`, `plan`, `graph` or `layers`.
         codec: how its bytes are to be read (docs/wire.md, section 5).
         size: length in bytes; parts follow each other in the body.
-        base: for a mask delta, the digest of the mask it applies to.
+        base: of what these bytes are a change: the digest of a mask; of values, the SHA-256 of the
+            part `values` of the task. Empty where they stand for themselves.
     """
 
     name: str
@@ -186,6 +187,8 @@ class Task:
         prune_rate: share of each layer's kept weights that one drop-and-grow exchanges.
         evaluate: whether to score the received model on the hold-out before training.
         power: prunable weights are trained as `theta * |theta|^(power - 1)`; 1 = as they are.
+        values_codec: how the values of the update are to be encoded (docs/wire.md, section 5).
+        error_feedback: whether the device keeps what that encoding lost, for its next update.
         seed: of everything random in this task.
     """
 
@@ -209,6 +212,8 @@ class Task:
     prune_rate: float = 0.0
     evaluate: bool = False
     power: float = 1.0
+    values_codec: str = "f32"
+    error_feedback: bool = False
 
     def __post_init__(self) -> None:
         _check_round(self.job, self.round_id)
@@ -223,6 +228,7 @@ class Task:
         _check(0 < self.epochs <= 10_000, f"epochs {self.epochs}")
         for name in ("learning_rate", "momentum", "weight_decay", "prune_rate"):
             _check_finite(name, getattr(self, name))
+        _check(0 < len(self.values_codec) <= 32, f"values_codec {self.values_codec[:64]!r}")
 
     @property
     def asks_saliency(self) -> bool:

@@ -21,22 +21,15 @@ from aggregator.checkpoint import Checkpoint, load_checkpoint
 from aggregator.events import EventLog
 from aggregator.job import CohortConfig, JobConfig, MethodConfig, TrainingConfig
 from aggregator.rounds import Aggregator
+from edge_client.trainer.work import Progress, Received, Residual, Trained, encode_result
 from fedsparse.plan import Plan
 from fedsparse.plan.builder import PlanBuilder
 from fedsparse.rounds import client
 from fedsparse.rounds.client import ClientRounds
 from fedsparse.sparsity.evolve import drop_and_grow
 from fedsparse.sparsity.masks import counts_of
-from fedsparse.sparsity.packing import (
-    F32,
-    U32,
-    decode_mask,
-    decode_values,
-    encode_counts,
-    encode_mask,
-    encode_values,
-    mask_digest,
-)
+from fedsparse.sparsity.packing import U32, decode_mask, encode_counts, mask_digest
+from fedsparse.sparsity.values import F32, decode_values, encode_values
 from fedsparse.transport.base import Event
 from fedsparse.transport.channel import Channel, Delivered, status_will
 from fedsparse.transport.memory import MemoryBroker, MemoryTransport
@@ -120,6 +113,9 @@ class Device:
         self.trained_again: list[int] = []
         self.silent_in: set[int] = set()
         self.change: dict[int, Change] = {}
+        self.stride = 1.0  # of what is kept, in a round
+        self.residual: Residual | None = None  # as on its disk
+        self.lost: Residual | None = None
         self.begin()
 
     def begin(self) -> None:
@@ -160,7 +156,10 @@ class Device:
             self.receipts.append(message)
             if self.outbox is not None:
                 digest = hashlib.sha256(decode_message(self.outbox)[1]).hexdigest()
-                self.perform(self.rounds.received(message, digest))
+                effects = self.rounds.received(message, digest)
+                if effects and message.verdict is Verdict.ACCEPTED and self.lost is not None:
+                    self.residual, self.lost = self.lost, None
+                self.perform(effects)
 
     def perform(self, effects: Sequence[client.Effect]) -> None:
         for effect in effects:
@@ -227,17 +226,20 @@ class Device:
         plan = self.world.plan
         parts = split_parts(task.parts, body)
         received = self.receive_mask(task, parts.get("mask"))
-        weights = decode_values(parts["values"][1], int(received.sum()), plan.num_dense)
+        part, values = parts["values"]
+        weights = decode_values(part.codec, values, counts_of(plan, received), plan.num_dense)
         rng = np.random.default_rng([task.round_id, *self.name.encode()])
         evaluation = None
         if task.evaluate:
             correct = int(rng.integers(0, 50))
             evaluation = Evaluation(correct=correct, count=50, loss_sum=1.0)
-        mask, described, content = received, [], b""
+        mask, described, content = received, list[Part](), b""
         if task.asks_saliency:
             saliency = np.abs(rng.standard_normal(weights.prunable.size, np.float32))
             none = np.empty(0, np.float32)
-            content = encode_values(Weights(prunable=saliency, dense=none))
+            content = encode_values(
+                Weights(prunable=saliency, dense=none), F32, counts_of(plan, received)
+            )
             described = [Part(name="values", codec=F32, size=len(content))]
         elif task.stage is Stage.SENSE:
             kept = weights.prunable
@@ -246,19 +248,22 @@ class Device:
             described = [Part(name="layers", codec=U32, size=len(content))]
             mask = received
         elif task.stage is Stage.TRAIN:
-            kept = weights.prunable + rng.standard_normal(weights.prunable.size, np.float32)
+            step = np.float32(self.stride)
+            kept = weights.prunable + step * rng.standard_normal(weights.prunable.size, np.float32)
             noise = rng.standard_normal(weights.dense.size, np.float32)
             dense = weights.dense + np.abs(noise)  # a running variance must stay positive
             if task.evolve:
                 mask, kept = drop_and_grow(plan, received, kept, task.prune_rate, rng)
-                encoded = encode_mask(mask, received)
-                base = task.mask_digest if encoded.base else ""
-                content = encoded.data
-                described = [Part(name="mask", codec=encoded.codec, size=len(content), base=base)]
                 self.keep(mask)
-            values = encode_values(Weights(prunable=kept, dense=dense))
-            content += values
-            described.append(Part(name="values", codec=F32, size=len(values)))
+            trained = Trained(
+                mask=mask,
+                weights=Weights(prunable=kept, dense=dense),
+                evaluation=evaluation,
+                progress=Progress(),
+            )
+            brought = Received(mask=received, values=lambda: parts["values"][1])
+            result = encode_result(plan, task, brought, trained, self.residual)
+            described, content, self.lost = list(result.parts), result.body, result.residual
         update = Update(
             job=task.job,
             round_id=task.round_id,

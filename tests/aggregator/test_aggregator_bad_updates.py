@@ -12,7 +12,7 @@ import pytest
 from job_world import LEVELS, Change, Device, World, build_world, content_of
 
 from aggregator.job import MethodConfig
-from fedsparse.sparsity.packing import F32, encode_mask, mask_digest
+from fedsparse.sparsity.packing import encode_mask, mask_digest
 from fedsparse.types import BoolArray
 from fedsparse.wire.frame import decode_frame, encode_frame
 from fedsparse.wire.headers import encode_message
@@ -120,7 +120,7 @@ def run_with(tmp_path: Path, change: Change, name: str = "pdst") -> tuple[World,
         (another_stage, "evaluate"),
         (too_short, "bytes for"),
         (too_long, "bytes for"),
-        (unknown_codec, f"'{F32}'"),
+        (unknown_codec, "values codec 'f64' is none of 'f32', 'f16', 'i8'"),
         (no_values, "no values"),
         (uninvited_mask, "another mask"),
     ],

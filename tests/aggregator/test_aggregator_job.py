@@ -14,7 +14,9 @@ from job_world import LEVELS, Device, World, build_world, content_of
 from aggregator.job import CohortConfig, MethodConfig
 from fedsparse.methods.schedule import learning_rate
 from fedsparse.methods.state import ServerState
-from fedsparse.sparsity.packing import decode_values, mask_digest
+from fedsparse.sparsity.masks import counts_of
+from fedsparse.sparsity.packing import mask_digest
+from fedsparse.sparsity.values import decode_values
 from fedsparse.transport.memory import MemoryBroker
 from fedsparse.types import Weights
 from fedsparse.wire.headers import split_parts
@@ -47,9 +49,8 @@ def oracle_round(world: World, state: ServerState, round_id: int) -> tuple[np.nd
         update, content = device.make_update(task, body)
         mask = next(m for m in state.masks.values() if mask_digest(world.plan.digest, m)
                     == update.mask_digest)  # fmt: skip
-        values = decode_values(
-            split_parts(update.parts, content)["values"][1], int(mask.sum()), world.plan.num_dense
-        )
+        part, data = split_parts(update.parts, content)["values"]
+        values = decode_values(part.codec, data, counts_of(world.plan, mask), world.plan.num_dense)
         top[mask] += np.float64(device.num_examples) * values.prunable
         weight[mask] += device.num_examples
         dense += np.float64(device.num_examples) * values.dense

@@ -61,6 +61,8 @@ class TrainerDevice(Device):
             output=str(self.folder / "update"),
             setup=EngineSetup(micro_batch=task.batch_size),
             agent_rss_bytes=0,
+            residual=str(self.folder / "residual"),
+            lost=str(self.folder / "update.residual"),
         )
         assert run_task(request) == EXIT_OK
         update, content = decode_message((self.folder / "update").read_bytes())

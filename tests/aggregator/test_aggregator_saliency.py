@@ -11,7 +11,7 @@ from job_world import LEVELS, World, build_world, content_of
 
 from aggregator.job import MethodConfig, TrainingConfig
 from fedsparse.sparsity.masks import salient_mask
-from fedsparse.sparsity.packing import decode_values
+from fedsparse.sparsity.values import F32, decode_values
 from fedsparse.types import Weights
 from fedsparse.wire.headers import split_parts
 from fedsparse.wire.messages import Offer, Stage, Update, Verdict
@@ -57,11 +57,9 @@ def test_saliency_is_asked_of_the_dense_model_and_its_mean_makes_the_masks(tmp_p
         assert task.asks_saliency
         assert (task.momentum, task.weight_decay, task.power) == (0.0, 0.0, 1.0)
         values = split_parts(task.parts, body)["values"][1]
-        assert decode_values(values, world.plan.num_prunable, world.plan.num_dense) is not None
+        assert decode_values(F32, values, sizes, world.plan.num_dense) is not None
         update, content = device.make_update(task, body)
-        saliency = decode_values(
-            split_parts(update.parts, content)["values"][1], world.plan.num_prunable, 0
-        )
+        saliency = decode_values(F32, split_parts(update.parts, content)["values"][1], sizes, 0)
         total += device.num_examples * saliency.prunable.astype(np.float64)
         examples += device.num_examples
     mean = (total / examples).astype(np.float32)

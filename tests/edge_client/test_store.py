@@ -58,6 +58,22 @@ def test_a_store_that_cannot_be_made_is_named(tmp_path: Path) -> None:
         Store(tmp_path / "file")
 
 
+def test_what_an_update_lost_is_kept_once_it_was_accepted_and_else_forgotten(
+    tmp_path: Path,
+) -> None:
+    store = Store(tmp_path)
+    store.keep_lost()  # it lost nothing
+    assert not store.residual.exists()
+    for name, accepted in (("first", True), ("second", False), ("third", True)):
+        store.outbox.write_text("update")
+        store.lost.write_text(name)
+        if accepted:
+            store.keep_lost()
+        store.clear_outbox()
+        assert list((tmp_path / "outbox").iterdir()) == []
+        assert store.residual.read_text() == (name if accepted else "first")
+
+
 def test_the_latest_masks_are_held_and_the_oldest_removed(tmp_path: Path) -> None:
     store = Store(tmp_path)
     digests = [hashlib.sha256(bytes([index])).hexdigest() for index in range(MASKS_KEPT + 3)]

@@ -29,7 +29,7 @@ class Traffic:
     Attributes:
         up, down: everything, as MQTT PUBLISH packets.
         up_mask, down_mask, down_plan: the encoded masks and the plan within.
-        ideal_up, ideal_down: the kept values and dense tensors alone, as float32.
+        ideal_up, ideal_down: the kept values and dense tensors alone, as the job encodes them.
     """
 
     up: int = 0

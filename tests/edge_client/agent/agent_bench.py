@@ -20,7 +20,7 @@ from edge_client.store import Store
 from fedsparse.plan import Plan
 from fedsparse.plan.builder import PlanBuilder
 from fedsparse.sparsity.densities import uniform_counts
-from fedsparse.sparsity.packing import F32
+from fedsparse.sparsity.values import F32
 from fedsparse.transport.channel import Channel, Delivered, Rejected, status_will
 from fedsparse.transport.memory import MemoryBroker, MemoryTransport
 from fedsparse.wire.headers import encode_message

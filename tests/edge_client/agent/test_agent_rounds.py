@@ -44,6 +44,27 @@ def test_a_whole_round(bench: Bench) -> None:
     assert not bench.store.outbox.exists()
 
 
+@pytest.mark.parametrize("verdict", list(Verdict))
+def test_what_the_encoding_lost_is_kept_where_the_update_counts(
+    bench: Bench, verdict: Verdict
+) -> None:
+    bench.trained = f'echo lost > "$here/store/outbox/update.residual"; {bench.trained}'
+    bench.ready()
+    bench.hear(Ready)
+    bench.say(*bench.task())
+    bench.hear(Update)
+    request = json.loads((bench.folder / "last-request.json").read_text())
+    assert (request["residual"], request["lost"]) == (
+        str(bench.store.residual),
+        str(bench.store.lost),
+    )
+    bench.say(bench.receipt("ab" * 32, verdict))  # of another update
+    assert bench.store.lost.exists()
+    bench.say(bench.receipt(DIGEST, verdict))
+    assert not bench.store.lost.exists()
+    assert bench.store.residual.exists() == (verdict is Verdict.ACCEPTED)
+
+
 def test_a_device_without_the_plan_asks_for_it_and_answers_when_it_has_come(bench: Bench) -> None:
     bench.write_script()
     bench.say(bench.offer())

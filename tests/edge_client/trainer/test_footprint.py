@@ -70,6 +70,19 @@ def test_a_task_takes_the_memory_that_was_predicted(
     assert 0.97 * measured <= predicted <= max(1.15 * measured, measured + MB)
 
 
+@pytest.mark.parametrize(("down", "up"), [("f32", "i8"), ("i8", "i8"), ("f32", "f16")])
+def test_rounded_values_take_no_more_than_the_engine_had(
+    tmp_path: Path, baseline_bytes: int, down: str, up: str
+) -> None:
+    """What is sent is encoded where the engine was: change, steps and residual."""
+    setup = EngineSetup(micro_batch=1)
+    plan = PLANS["cifar10"]()
+    job = Job(plan=plan, density=1.0, batch_size=1, setup=setup, examples=8, up=up, down=down)
+    measured = train(tmp_path, job).peak_rss_bytes - baseline_bytes
+    predicted = predicted_bytes(job)
+    assert 0.97 * measured <= predicted <= max(1.15 * measured, measured + MB)
+
+
 def test_dense_layers_take_the_memory_that_was_predicted(
     tmp_path: Path, baseline_bytes: int
 ) -> None:

@@ -10,12 +10,13 @@ from aggregator.models.to_torch import load_weights, loss_function, to_torch
 from edge_client.data.samples import Samples
 from edge_client.runtime.engines import Optimizer, open_engine
 from edge_client.runtime.setup import EngineSetup
-from edge_client.trainer.work import encode_result, train
+from edge_client.trainer.work import Received, encode_result, train
 from fedsparse.errors import EngineError
 from fedsparse.plan import Plan
 from fedsparse.plan.builder import PlanBuilder
 from fedsparse.sparsity.initial import initial_weights
-from fedsparse.sparsity.packing import decode_values, mask_digest
+from fedsparse.sparsity.packing import mask_digest
+from fedsparse.sparsity.values import F32, decode_values
 from fedsparse.types import Float32Array, IntArray, Weights
 from fedsparse.wire.messages import Part, Stage, Task
 
@@ -51,10 +52,10 @@ def answer(task: Task, weights: Weights, samples: Samples) -> tuple[Float32Array
         setup=EngineSetup(micro_batch=4), optimizer=Optimizer(momentum=task.momentum),
     )  # fmt: skip
     trained = train(engine, PLAN, task, ALL, samples)
-    result = encode_result(PLAN, task, ALL, trained)
+    result = encode_result(PLAN, task, Received(mask=ALL, values=bytes), trained)
     assert result.mask_digest == task.mask_digest
     assert [part.name for part in result.parts] == ["values"]
-    found = decode_values(result.body, PLAN.num_prunable, 0)
+    found = decode_values(F32, result.body, (PLAN.num_prunable,), 0)
     return found.prunable, trained.progress.losses[0]
 
 

@@ -32,6 +32,8 @@ TRAIN = TrainRequest(
     output='o with "quotes" and ü',
     setup=EngineSetup(micro_batch=8, dense_layers=("a.weight", "b.weight"), threads=2),
     agent_rss_bytes=123,
+    residual="r",
+    lost="l",
 )
 CALIBRATE = CalibrateRequest(
     plan="p", levels=(0.2, 0.05), kept=((3, 4), (1, 1)), batch_size=8, output="o", threads=1

@@ -17,7 +17,8 @@ from edge_client.trainer.request import CalibrateRequest, Request, TrainRequest,
 from fedsparse.plan import Loss, Plan
 from fedsparse.sparsity.initial import initial_weights
 from fedsparse.sparsity.masks import random_mask
-from fedsparse.sparsity.packing import F32, encode_mask, encode_values, mask_digest
+from fedsparse.sparsity.packing import encode_mask, mask_digest
+from fedsparse.sparsity.values import F32, I8, encode_values
 from fedsparse.types import Weights
 from fedsparse.wire.headers import decode_message, encode_message
 from fedsparse.wire.messages import Part, Stage, Task, Update
@@ -36,6 +37,8 @@ class Job:
     holdout: float = 0.25
     epochs: int = 1
     evolve: bool = False
+    up: str = F32
+    down: str = F32
     learning_rate: float = 0.01
     power: float = 1.0
     setup: EngineSetup | None = None
@@ -60,11 +63,12 @@ def write_task(folder: Path, job: Job) -> TrainRequest:
     plan, rng = job.plan, np.random.default_rng(1)
     mask = random_mask(plan, job.kept, rng)
     weights = initial_weights(plan, job.kept, rng)
-    values = encode_values(Weights(prunable=weights.prunable[mask], dense=weights.dense))
+    kept = Weights(prunable=weights.prunable[mask], dense=weights.dense)
+    values = encode_values(kept, job.down, job.kept)
     encoded = encode_mask(mask)
     parts = (
         Part(name="mask", codec=encoded.codec, size=len(encoded.data)),
-        Part(name="values", codec=F32, size=len(values)),
+        Part(name="values", codec=job.down, size=len(values)),
     )
     task = Task(
         job="job",
@@ -84,6 +88,8 @@ def write_task(folder: Path, job: Job) -> TrainRequest:
         prune_rate=0.25 if job.evolve else 0.0,
         evaluate=True,
         power=job.power,
+        values_codec=job.up,
+        error_feedback=job.up == I8,
     )
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "masks").mkdir(exist_ok=True)
@@ -99,6 +105,8 @@ def write_task(folder: Path, job: Job) -> TrainRequest:
         output=str(folder / "update.frame"),
         setup=job.setup or EngineSetup(micro_batch=job.batch_size),
         agent_rss_bytes=0,
+        residual=str(folder / "residual"),
+        lost=str(folder / "update.residual"),
     )
 
 

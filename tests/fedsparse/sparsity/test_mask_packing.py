@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from fedsparse.errors import LocalProtocolError, RemoteProtocolError
+from fedsparse.errors import RemoteProtocolError
 from fedsparse.plan import INPUT, Linear, Node, Plan
 from fedsparse.sparsity.packing import (
     BITS,
@@ -13,13 +13,11 @@ from fedsparse.sparsity.packing import (
     EncodedMask,
     decode_counts,
     decode_mask,
-    decode_values,
     encode_counts,
     encode_mask,
-    encode_values,
     mask_digest,
 )
-from fedsparse.types import BoolArray, Weights
+from fedsparse.types import BoolArray
 
 PLAN = Plan(
     name="two",
@@ -66,13 +64,6 @@ def test_another_plan_or_another_mask_has_another_digest() -> None:
     digest = mask_digest("ab" * 32, SMALL)
     assert mask_digest("ba" * 32, SMALL) != digest
     assert mask_digest("ab" * 32, SMALL ^ mask_of(27, 3)) != digest
-
-
-def test_golden_bytes_of_values() -> None:
-    sent = Weights(
-        prunable=np.array([1, -0.5], np.float32), dense=np.array([2.0**-130], np.float32)
-    )
-    assert encode_values(sent).hex() == "0000803f000000bf00000800"
 
 
 def test_golden_bytes_of_counts() -> None:
@@ -127,23 +118,6 @@ def test_malformed_masks_are_refused(codec: str, data: str, complaint: str) -> N
 def test_a_base_of_another_size_is_refused() -> None:
     with pytest.raises(RemoteProtocolError, match="mask of 26 for a mask of 27"):
         decode_mask(BITS, bytes.fromhex(PACKED), 27, np.zeros(26, np.bool_))
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("place", [0, 2])
-def test_values_that_are_no_numbers_are_refused_on_both_sides(value: float, place: int) -> None:
-    values = np.ones(3, np.float32)
-    values[place] = value
-    with pytest.raises(LocalProtocolError, match="not finite"):
-        encode_values(Weights(prunable=values[:2], dense=values[2:]))
-    with pytest.raises(RemoteProtocolError, match=f"position {place} is no number"):
-        decode_values(values.tobytes(), 2, 1)
-
-
-@pytest.mark.parametrize("size", [0, 8, 11, 13, 16])
-def test_values_of_another_length_are_refused(size: int) -> None:
-    with pytest.raises(RemoteProtocolError, match=f"{size} bytes for 2 kept and 1 dense"):
-        decode_values(bytes(size), 2, 1)
 
 
 @pytest.mark.parametrize(

@@ -99,6 +99,7 @@ messages: st.SearchStrategy[Message] = st.one_of(
         batch_size=st.integers(1, 65536), learning_rate=measures, momentum=measures,
         weight_decay=measures, evolve=st.booleans(), prune_rate=measures, evaluate=st.booleans(),
         power=st.floats(1.0, 8.0),
+        values_codec=st.sampled_from(["f32", "f16", "i8"]), error_feedback=st.booleans(),
     ),
     st.builds(
         Update, job=names, round_id=rounds, stage=st.sampled_from(Stage), level=densities,
@@ -125,6 +126,8 @@ def body_of(message: Message) -> bytes:
 
 
 VALUES = Part(name="values", codec="f32", size=12)
+STEPS = Part(name="values", codec="i8", size=9)
+CHANGE = Part(name="values", codec="i8", size=9, base=digest("values"))
 MASK = Part(name="mask", codec="rice", size=3, base=digest("mask 0"))
 
 EXAMPLES: dict[str, Message] = {
@@ -152,11 +155,20 @@ EXAMPLES: dict[str, Message] = {
         seed=20240229, learning_rate=0.0123, momentum=0.9, evolve=True, prune_rate=0.25,
         evaluate=True,
     ),
+    "task_values": Task(
+        job="watch", round_id=3, attempt=1, stage=Stage.TRAIN, plan_digest=digest("plan"),
+        parts=(STEPS,), mask_digest=digest("mask 1"), level=0.1, seconds_left=58.25, seed=20240229,
+        learning_rate=0.0123, values_codec="i8", error_feedback=True,
+    ),
     "update": Update(
         job="watch", round_id=3, stage=Stage.TRAIN, level=0.1, num_examples=1800,
         mask_digest=digest("mask 1"), parts=(VALUES,), loss=0.734,
         evaluation=Evaluation(correct=151, count=200, loss_sum=131.7), step_ms=3.4, train_s=11.9,
         trainer_s=13.1, peak_rss_bytes=48234496, agent_rss_bytes=25165824,
+    ),
+    "update_values": Update(
+        job="watch", round_id=3, stage=Stage.TRAIN, level=0.1, num_examples=1800,
+        mask_digest=digest("mask 1"), parts=(CHANGE,), loss=0.734,
     ),
     "failure": Failure(job="watch", round_id=3, reason="the trainer was killed: out of memory"),
     "receipt": Receipt(
