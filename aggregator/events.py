@@ -7,7 +7,15 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import TextIO
+from typing import Protocol, TextIO
+
+
+class Diary(Protocol):
+    """Is told what happens in a job."""
+
+    def write(self, event: str, **fields: object) -> None:
+        """Note one event."""
+        ...
 
 
 class EventLog:

@@ -11,7 +11,7 @@ from typing import Final
 
 from aggregator.accumulate import fold
 from aggregator.course import Course
-from aggregator.events import EventLog
+from aggregator.events import Diary
 from aggregator.job import JobConfig
 from aggregator.model import GlobalModel
 from aggregator.models.graph_file import load_graph
@@ -70,7 +70,7 @@ class Aggregator:
         job: JobConfig,
         plan: Plan,
         channel: Channel,
-        events: EventLog,
+        events: Diary,
         *,
         scoring: Scoring | None = None,
         clock: Callable[[], float] = time.monotonic,

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import os
-import signal
 import sys
 from pathlib import Path
 from typing import Final
@@ -20,15 +18,15 @@ from edge_client.trainer.request import (
     read_request,
 )
 from fedsparse.errors import DataError, FedSparseError
+from fedsparse.stopping import die_with_parent
 
-PR_SET_PDEATHSIG: Final = 1
 OOM_SCORE: Final = "800"
 
 
 def main(arguments: list[str]) -> int:
     """Run one request; returns the exit code (edge_client/trainer/request.py)."""
     leave_out(OPENSSL_HASHES)
-    _die_with_parent()
+    die_with_parent()
     _be_first_to_go()
     try:
         request = read_request(Path(arguments[0]))
@@ -46,14 +44,6 @@ def main(arguments: list[str]) -> int:
     except (FedSparseError, OSError) as error:
         sys.stderr.write(f"{type(error).__name__}: {error}\n")
         return EXIT_BAD_DATA if isinstance(error, DataError) else EXIT_REFUSED
-
-
-def _die_with_parent() -> None:
-    """A trainer whose agent is gone works for nobody."""
-    parent = os.getppid()
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _be_first_to_go() -> None:
