@@ -2,7 +2,9 @@
 
 A layer that keeps the share `d` of its inputs sums `d * fan_in` terms. Initialised as if it were
 dense, its output shrinks by `sqrt(d)`, layer after layer, and a model without normalisation does
-not learn at all. He's scale for the kept fan-in, `sqrt(2 / (d * fan_in))`, keeps the signal.
+not learn at all. With `1 / sqrt(d * fan_in * m)`, where `m` is the second moment of the layer's
+inputs, every layer begins with outputs of variance 1 (behind a rectifier `m` is 1/2: He's scale,
+for the kept fan-in).
 """
 
 from __future__ import annotations
@@ -14,10 +16,9 @@ from typing import Final
 import numpy as np
 
 from fedsparse.plan import Plan, Role, Tensor
+from fedsparse.sparsity.moments import input_moments
 from fedsparse.types import Float32Array, Weights
 
-RELU_GAIN: Final = math.sqrt(2.0)
-LOGITS_GAIN: Final = 1.0
 FILL: Final = {
     Role.BIAS: 0.0,
     Role.SCALE: 1.0,
@@ -30,8 +31,9 @@ FILL: Final = {
 def initial_weights(plan: Plan, counts: Sequence[int], rng: np.random.Generator) -> Weights:
     """Draw the weights of a model whose prunable tensors keep `counts`.
 
-    Weights are normal with deviation `gain / sqrt(fan_in * density)`, where the density of a tensor
-    that is not pruned is 1; biases and shifts are 0, scales and running variances 1.
+    Weights are normal with variance `1 / (fan_in * density * moment)`, where the density of a
+    tensor that is not pruned is 1 (`moments.input_moments` has the moment); biases and shifts are
+    0, scales and running variances 1.
 
     Args:
         plan: the model.
@@ -48,13 +50,10 @@ def initial_weights(plan: Plan, counts: Sequence[int], rng: np.random.Generator)
         tensor.name: count / tensor.size
         for tensor, count in zip(plan.prunable, counts, strict=True)
     }
-    logits = [tensor.name for tensor in plan.tensors if tensor.role is Role.WEIGHT][-1]
+    moments = input_moments(plan)
     drawn = {
         tensor.name: _draw(
-            tensor,
-            densities.get(tensor.name, 1.0),
-            LOGITS_GAIN if tensor.name == logits else RELU_GAIN,
-            rng,
+            tensor, densities.get(tensor.name, 1.0) * moments.get(tensor.name, 1.0), rng
         )
         for tensor in plan.tensors
     }
@@ -64,10 +63,10 @@ def initial_weights(plan: Plan, counts: Sequence[int], rng: np.random.Generator)
     )
 
 
-def _draw(tensor: Tensor, density: float, gain: float, rng: np.random.Generator) -> Float32Array:
+def _draw(tensor: Tensor, share: float, rng: np.random.Generator) -> Float32Array:
     if tensor.role is not Role.WEIGHT:
         return np.full(tensor.size, FILL[tensor.role], np.float32)
-    deviation = np.float32(gain / math.sqrt(tensor.fan_in * density))
+    deviation = np.float32(1 / math.sqrt(tensor.fan_in * share))
     values: Float32Array = rng.standard_normal(tensor.size, np.float32) * deviation
     return values
 

