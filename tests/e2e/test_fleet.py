@@ -12,7 +12,7 @@ import pytest
 from e2e_fleet import AGGREGATOR, JOB, Event, Fleet, assert_same
 
 from aggregator.evaluate import load_test_set
-from aggregator.job import CohortConfig
+from aggregator.job import CohortConfig, ValuesConfig
 from aggregator.models.session import open_session
 from fedsparse.plan import Plan
 
@@ -125,14 +125,21 @@ def test_a_device_whose_training_diverges_is_reported_and_sends_no_weights(tmp_p
     assert max(done["accuracy"].values()) > 0.2
 
 
-def test_without_a_test_set_the_hold_outs_of_the_devices_judge_the_model(tmp_path: Path) -> None:
-    with Fleet(tmp_path, test_set=False) as fleet:
+@pytest.mark.parametrize("codec", ["f32", "i8"])
+def test_without_a_test_set_the_hold_outs_of_the_devices_judge_the_model(
+    tmp_path: Path, codec: str
+) -> None:
+    values = ValuesConfig(up=codec, down=codec)
+    with Fleet(tmp_path, replace(JOB, values=values), test_set=False) as fleet:
         fleet.start()
         done = fleet.wait_until_done()
     assert done["evaluated_on"] == "devices"
     assert fleet.named("round_closed")[-1]["stage"] == "evaluate"
     assert done["accuracy"] == fleet.named("round_scored")[-1]["accuracy"]
     assert 0.2 < max(done["accuracy"].values()) <= 1.0
+    assert fleet.named("rejected") == []
+    for device in fleet.devices:  # what an accepted update lost is on the device's disk
+        assert (tmp_path / device / "residual").exists() == (codec == "i8")
 
 
 def test_the_exported_model_scores_what_the_job_said(tmp_path: Path) -> None:
