@@ -1,4 +1,4 @@
-"""What the encoding of updates lost, as a file: it goes with the next update.
+"""What the encoding of updates lost, as bytes in a file: it goes with the next update.
 
 offset  size  field
 0       32    SHA-256 of all that follows
@@ -36,21 +36,31 @@ def save_residual(path: Path, task: Task, mask_digest: str, residual: Residual |
     if residual is None:
         path.unlink(missing_ok=True)
         return
-    header = HEADER.pack(_owner(task), bytes.fromhex(mask_digest), task.round_id)
-    content = header + residual.values.astype("<f4", copy=False).tobytes()
-    write_durably(path, hashlib.sha256(content).digest() + content)
+    write_durably(path, encode_residual(task, mask_digest, residual))
 
 
 def load_residual(path: Path, task: Task, plan: Plan, masks: Path) -> Residual | None:
-    """What is to be added to the update of a task.
-
-    None where there is no such file, or a damaged one; where it is of another job or plan, or of a
-    round that this job has yet to come to (it began anew); where its mask is gone.
-    """
+    """What is to be added to the update of a task; None where there is no such file."""
     try:
         data = path.read_bytes()
     except OSError:
         return None
+    return decode_residual(data, task, plan, masks)
+
+
+def encode_residual(task: Task, mask_digest: str, residual: Residual) -> bytes:
+    """What the update of a task loses, under the mask of this digest."""
+    header = HEADER.pack(_owner(task), bytes.fromhex(mask_digest), task.round_id)
+    content = header + residual.values.astype("<f4", copy=False).tobytes()
+    return hashlib.sha256(content).digest() + content
+
+
+def decode_residual(data: bytes, task: Task, plan: Plan, masks: Path) -> Residual | None:
+    """What is to be added to the update of a task.
+
+    None where the bytes are damaged; where they are of another job or plan, or of a round that this
+    job has yet to come to (it began anew); where their mask is not in the folder `masks`.
+    """
     content = memoryview(data)[DIGEST_BYTES:]
     if len(content) < HEADER.size or hashlib.sha256(content).digest() != data[:DIGEST_BYTES]:
         return None

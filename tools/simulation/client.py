@@ -28,6 +28,7 @@ from fedsparse.wire.messages import (
     Status,
     Task,
     Update,
+    Verdict,
 )
 from fedsparse.wire.topics import Topics
 from tools.simulation.worker import TrainAnswer, TrainOrder
@@ -70,6 +71,7 @@ class Site:
         broker: they meet the aggregator here.
         topics: of the fleet.
         masks: folder of all masks, named by digest.
+        residuals: folder of what the encoding of each client's updates lost.
         incoming: folder for open transfers.
         clock: seconds.
     """
@@ -78,6 +80,7 @@ class Site:
     broker: MemoryBroker
     topics: Topics
     masks: Path
+    residuals: Path
     incoming: Path
     clock: Callable[[], float]
 
@@ -107,6 +110,7 @@ class VirtualClient:
         self._task: Task | None = None
         self._order: TrainOrder | None = None
         self._update: tuple[Update, bytes] | None = None
+        self._lost = b""
         status = Status(device=name, online=True, board="virtual")
         transport = MemoryTransport(
             site.broker, client_id=name, will=status_will(site.topics, status), clean_session=True
@@ -151,7 +155,7 @@ class VirtualClient:
         update, body = decode_message(answer.frame)
         if not isinstance(update, Update):
             raise TypeError(f"a worker answered with {type(update).__name__}")
-        self._update = update, bytes(body)
+        self._update, self._lost = (update, bytes(body)), answer.lost
         evolved = None
         if update.mask_digest != task.mask_digest:
             evolved = unpack(answer.mask, self._site.plan.num_prunable)
@@ -159,6 +163,12 @@ class VirtualClient:
             self._belongings.hold(update.mask_digest)
         self._perform(self._rounds.trained())
         return evolved
+
+    def hear_receipt(self) -> None:
+        """Learn what became of the update, and nothing else: an offer that came is for others."""
+        while (event := self._channel.poll(0.0)) is not None:
+            if isinstance(event, Delivered) and isinstance(event.message, Receipt):
+                self._hear(event.message, bytes(event.body))
 
     def leave(self) -> None:
         """Go offline in good order."""
@@ -172,7 +182,10 @@ class VirtualClient:
                 self._perform(self._rounds.assigned(message, body))
             case Receipt() if self._update is not None:
                 digest = hashlib.sha256(self._update[1]).hexdigest()
-                self._perform(self._rounds.received(message, digest))
+                effects = self._rounds.received(message, digest)
+                if effects and message.verdict is Verdict.ACCEPTED and self._lost:
+                    self._keep_lost()
+                self._perform(effects)
             case _:
                 pass
 
@@ -228,5 +241,19 @@ class VirtualClient:
         self._belongings.hold(task.mask_digest)
         self._task = task
         self._order = TrainOrder(
-            frame=encode_message(task, body), mask=pack(mask), samples=self._samples
+            frame=encode_message(task, body),
+            mask=pack(mask),
+            samples=self._samples,
+            residual=self._residual.read_bytes() if self._residual.exists() else b"",
+            masks=self._site.masks,
         )
+
+    @property
+    def _residual(self) -> Path:
+        return self._site.residuals / self.name
+
+    def _keep_lost(self) -> None:
+        """As a whole: a snapshot may hold the file that was there before."""
+        fresh = self._residual.with_suffix(".new")
+        fresh.write_bytes(self._lost)
+        fresh.replace(self._residual)

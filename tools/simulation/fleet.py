@@ -131,8 +131,10 @@ class Fleet:
         """The last cohort goes, the next one comes."""
         self._offer = offer
         leaving, self._online = self._online, {}
+        for one in leaving.values():
+            one.hear_receipt()
         self._at_offer(offer)
-        for one in leaving.values():  # without a look at the offer: it is for others
+        for one in leaving.values():
             one.leave()
         if offer.stage is Stage.DONE:
             return

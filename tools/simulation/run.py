@@ -148,6 +148,7 @@ class _Run:
                 broker=broker,
                 topics=topics,
                 masks=self._workspace.masks,
+                residuals=self._workspace.residuals,
                 incoming=live / "incoming",
                 clock=self._clock,
             ),

@@ -20,6 +20,8 @@ from fedsparse.errors import ConfigError
 STATE: Final = "state.json"
 OWN_MASKS: Final = "own-masks"
 MASKS: Final = "masks"
+RESIDUALS: Final = "residuals"
+FILES: Final = (CHECKPOINT, OWN_MASKS, MASKS, RESIDUALS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +47,11 @@ class Workspace:
         return self.live / MASKS
 
     @property
+    def residuals(self) -> Path:
+        """What the encoding of the clients' updates lost."""
+        return self.live / RESIDUALS
+
+    @property
     def has_checkpoint(self) -> bool:
         """Whether the aggregator has a state to go on from."""
         return (self.live / CHECKPOINT).exists()
@@ -63,7 +70,7 @@ class Workspace:
         fresh = self.kept.with_name("snapshot.new")
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir()
-        for name in (CHECKPOINT, OWN_MASKS, MASKS):
+        for name in FILES:
             _link(self.live / name, fresh / name)
         (fresh / STATE).write_text(json.dumps(state), encoding="utf-8")
         old = self.kept.with_name("snapshot.old")
@@ -82,10 +89,11 @@ class Workspace:
         if not self.kept.exists() and old.exists():  # killed between two renames
             old.replace(self.kept)
         shutil.rmtree(self.live, ignore_errors=True)
-        self.masks.mkdir(parents=True)
+        for folder in (self.masks, self.residuals):
+            folder.mkdir(parents=True)
         if not self.kept.exists():
             return None
-        for name in (CHECKPOINT, OWN_MASKS, MASKS):
+        for name in FILES:
             _link(self.kept / name, self.live / name)
         try:
             state: dict[str, Any] = json.loads((self.kept / STATE).read_text(encoding="utf-8"))

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from aggregator.job import CohortConfig, JobConfig, MethodConfig, TrainingConfig
+from aggregator.job import CohortConfig, JobConfig, MethodConfig, TrainingConfig, ValuesConfig
 from fedsparse.errors import ConfigError, FedSparseError
 from fedsparse.plan import Plan
 from fedsparse.plan.finding import find_plan
@@ -34,7 +34,7 @@ class RunSpec:
         cohort: how many of them work in a round.
         alpha: unevenness of the classes (Dirichlet), where the data have no natural owners.
         samples: at most so many a client; None deals all.
-        method, training: as in `job.toml`.
+        method, training, values: as in `job.toml`.
         shares: relative numbers of clients at each of the method's levels; empty: all at the first.
         rounds: training rounds, after stage 1.
         seed: of the split, of masks and weights, of who works when, and of every batch.
@@ -53,6 +53,7 @@ class RunSpec:
     samples: int | None = None
     method: MethodConfig = field(default_factory=MethodConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    values: ValuesConfig = field(default_factory=ValuesConfig)
     shares: tuple[int, ...] = ()
     rounds: int = 100
     seed: int = 0
@@ -96,6 +97,7 @@ class RunSpec:
             seed=self.seed,
             method=self.method,
             training=self.training,
+            values=self.values,
             cohort=CohortConfig(
                 min_devices=self.cohort,
                 expected_devices=self.cohort,

@@ -19,11 +19,21 @@ from edge_client.data.samples import Samples, load_samples
 from edge_client.runtime.engine import Engine
 from edge_client.runtime.engines import Optimizer, open_engine
 from edge_client.runtime.setup import EngineSetup
-from edge_client.trainer.work import Footprint, encode_result, engine_seed, make_update, train
+from edge_client.trainer.residual import decode_residual, encode_residual
+from edge_client.trainer.work import (
+    Footprint,
+    Received,
+    encode_result,
+    engine_seed,
+    keeps_residual,
+    make_update,
+    train,
+)
 from fedsparse.plan import Plan
 from fedsparse.score import score
 from fedsparse.sparsity.masks import counts_of
-from fedsparse.sparsity.packing import decode_values, unpack
+from fedsparse.sparsity.packing import unpack
+from fedsparse.sparsity.values import decode_values
 from fedsparse.types import BoolArray, Float32Array, IntArray, Weights
 from fedsparse.wire.headers import decode_message, encode_message, split_parts
 from fedsparse.wire.messages import Evaluation, Task
@@ -43,11 +53,15 @@ class TrainOrder:
         frame: the task message as it was received.
         mask: packed bits of its mask.
         samples: the client's `.npz`.
+        residual: what the encoding of its updates lost, as a device has it on its disk.
+        masks: folder of masks, named by digest.
     """
 
     frame: bytes
     mask: bytes
     samples: Path
+    residual: bytes
+    masks: Path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,12 +71,14 @@ class TrainAnswer:
     Attributes:
         frame: the update message; empty where training failed.
         mask: packed bits of the mask that the update is under.
+        lost: what the encoding of this update lost; empty where that is not kept.
         multiply_adds: of products with kept weights, over the whole task.
         failure: why there is no update.
     """
 
     frame: bytes = b""
     mask: bytes = b""
+    lost: bytes = b""
     multiply_adds: int = 0
     failure: str = ""
 
@@ -105,9 +121,11 @@ class Worker:
         if not isinstance(task, Task):
             raise TypeError(f"a worker trains tasks, not {type(task).__name__}")
         mask = unpack(order.mask, self.plan.num_prunable)
-        values = split_parts(task.parts, body)["values"][1]
-        weights = decode_values(values, int(np.count_nonzero(mask)), self.plan.num_dense)
-        optimizer = Optimizer(momentum=task.momentum, weight_decay=task.weight_decay)
+        part, values = split_parts(task.parts, body)["values"]
+        weights = decode_values(part.codec, values, counts_of(self.plan, mask), self.plan.num_dense)
+        optimizer = Optimizer(
+            momentum=task.momentum, weight_decay=task.weight_decay, power=task.power
+        )
         engine = self._engine(
             mask, order.mask, weights, task.batch_size, optimizer, engine_seed(task)
         )
@@ -115,11 +133,19 @@ class Worker:
         trained = train(engine, self.plan, task, mask, samples)
         if trained.mask is not mask:  # the engine is no longer one of the mask that it is kept for
             self._engines.popitem()
-        result = encode_result(self.plan, task, mask, trained)
+        residual = None
+        if keeps_residual(task):
+            residual = decode_residual(order.residual, task, self.plan, order.masks)
+        received = Received(mask=mask, values=lambda: values)
+        result = encode_result(self.plan, task, received, trained, residual)
+        lost = b""
+        if result.residual is not None:
+            lost = encode_residual(task, result.mask_digest, result.residual)
         update = make_update(task, result, trained, len(samples.trained), Footprint())
         return TrainAnswer(
             frame=encode_message(update, result.body),
             mask=np.packbits(trained.mask, bitorder="little").tobytes(),
+            lost=lost,
             multiply_adds=task.epochs
             * len(samples.trained)
             * sample_multiply_adds(self.plan, counts_of(self.plan, mask)),
