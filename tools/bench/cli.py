@@ -323,6 +323,64 @@ def profile(
         Console().print(profile_table(result, by.value, rows))
 
 
+@app.command()
+def paper(
+    experiment: Annotated[
+        str, typer.Argument(help="A shipped experiment, or the path of a .toml file.")
+    ] = "",
+    quick: Annotated[
+        bool, typer.Option("--quick", help="The short form: minutes; prints a summary as JSON.")
+    ] = False,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes that train; by default one a core.")
+    ] = None,
+    output: Annotated[Path, typer.Option(help="A folder in it for each experiment.")] = Path(
+        "out/paper"
+    ),
+    only: Annotated[str, typer.Option(help="Run these cases only, by commas.")] = "",
+    listing: Annotated[
+        bool, typer.Option("--list", help="List the experiments, or the runs of the one named.")
+    ] = False,
+    report_only: Annotated[
+        bool, typer.Option("--report-only", help="Run nothing; report what is finished.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
+) -> None:
+    """Run an experiment of the paper: its table, figures, and what was expected of it.
+
+    Only what is missing is run; after Ctrl-C or a failure the same command goes on. Progress is on
+    stderr; tables and figures are in a folder of the experiment's name. Exit code 1: a run failed.
+    """
+    import os
+
+    from tools.bench.paper.command import (
+        QUICK,
+        PaperRequest,
+        list_experiments,
+        list_runs,
+        run_paper,
+    )
+
+    if quick and experiment not in ("", QUICK):
+        raise typer.BadParameter("the short form is an experiment itself", param_hint="--quick")
+    name = QUICK if quick else experiment
+    if listing:
+        typer.echo("\n".join(list_runs(name, output) if name else list_experiments()))
+        return
+    if not name:
+        raise typer.BadParameter("name an experiment, or take --quick or --list")
+    request = PaperRequest(
+        experiment=name,
+        output=output,
+        workers=workers or len(os.sched_getaffinity(0)),
+        only=tuple(_listed(only)),
+        report_only=report_only,
+        as_json=as_json,
+        quick=quick,
+    )
+    raise typer.Exit(run_paper(request))
+
+
 def _print_table(results: Sequence[LevelResult], path: Path) -> None:
     typer.echo("| method | density | accuracy | to dense | up / down a round | dense / it |")
     typer.echo("|---|---|---|---|---|---|")

@@ -23,8 +23,6 @@ from edge_client.trainer.residual import decode_residual, encode_residual
 from edge_client.trainer.work import (
     Footprint,
     Received,
-    Result,
-    Trained,
     encode_result,
     engine_seed,
     keeps_residual,
@@ -135,9 +133,14 @@ class Worker:
         trained = train(engine, self.plan, task, mask, samples)
         if trained.mask is not mask:  # the engine is no longer one of the mask that it is kept for
             self._engines.popitem()
-        result, lost = self._encode(
-            order, task, Received(mask=mask, values=lambda: values), trained
-        )
+        residual = None
+        if keeps_residual(task):
+            residual = decode_residual(order.residual, task, self.plan, order.masks)
+        received = Received(mask=mask, values=lambda: values)
+        result = encode_result(self.plan, task, received, trained, residual)
+        lost = b""
+        if result.residual is not None:
+            lost = encode_residual(task, result.mask_digest, result.residual)
         update = make_update(task, result, trained, len(samples.trained), Footprint())
         return TrainAnswer(
             frame=encode_message(update, result.body),
@@ -147,18 +150,6 @@ class Worker:
             * len(samples.trained)
             * sample_multiply_adds(self.plan, counts_of(self.plan, mask)),
         )
-
-    def _encode(
-        self, order: TrainOrder, task: Task, received: Received, trained: Trained
-    ) -> tuple[Result, bytes]:
-        """What goes back, and what its encoding lost, as a device has that on its disk."""
-        residual = None
-        if keeps_residual(task):
-            residual = decode_residual(order.residual, task, self.plan, order.masks)
-        result = encode_result(self.plan, task, received, trained, residual)
-        if result.residual is None:
-            return result, b""
-        return result, encode_residual(task, result.mask_digest, result.residual)
 
     def score(self, order: ScoreOrder) -> Evaluation:
         """Score a model; raises `EngineError` where its outputs are not finite."""

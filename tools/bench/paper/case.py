@@ -43,6 +43,7 @@ class Case:
         shares: clients of each level, out of their sum; empty = all have the largest level.
         settings: keys of `aggregator.job.MethodConfig`, over the experiment's `[method]`.
         training: keys of `aggregator.job.TrainingConfig`, over the experiment's `[training]`.
+        values: keys of `aggregator.job.ValuesConfig`, over the experiment's `[values]`.
         rounds: instead of the experiment's.
         alphas, seeds: only these of the experiment's splits; empty = all.
     """
@@ -54,6 +55,7 @@ class Case:
     shares: tuple[int, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
+    values: Mapping[str, Any] = field(default_factory=dict)
     rounds: int | None = None
     alphas: tuple[float, ...] = ()
     seeds: tuple[int, ...] = ()

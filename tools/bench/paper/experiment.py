@@ -9,7 +9,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
-from aggregator.job import NAME, MethodConfig, TrainingConfig
+from aggregator.job import NAME, MethodConfig, TrainingConfig, ValuesConfig
 from fedsparse.config import build, load
 from fedsparse.errors import ConfigError, DataError
 from fedsparse.plan.finding import find_plan
@@ -33,7 +33,8 @@ class Experiment:
         rounds: training rounds, after stage 1.
         evaluate_every: rounds between two scores of the model.
         engine: `sparse` (the runtime of devices) or `torch` (masked dense).
-        training, method: keys of `TrainingConfig` and of `MethodConfig`, for all cases.
+        training, method, values: keys of `TrainingConfig`, `MethodConfig` and `ValuesConfig`, for
+            all cases.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Experiment:
     engine: str = "sparse"
     training: Mapping[str, Any] = field(default_factory=dict)
     method: Mapping[str, Any] = field(default_factory=dict)
+    values: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.name):
@@ -96,6 +98,11 @@ class Experiment:
         where = f"the case '{case.name}': training"
         return build(TrainingConfig, {**self.training, **case.training}, where=where, base=Path())
 
+    def values_of(self, case: Case) -> ValuesConfig:
+        """How a case's values travel: its keys over the experiment's."""
+        where = f"the case '{case.name}': values"
+        return build(ValuesConfig, {**self.values, **case.values}, where=where, base=Path())
+
     def _check_sizes(self) -> None:
         for key in ("clients", "cohort", "rounds", "evaluate_every"):
             if getattr(self, key) < 1:
@@ -113,6 +120,7 @@ class Experiment:
                 raise ConfigError(f"method: {key} is for the cases to say")
         method = self.method_of(case)
         self.training_of(case)
+        self.values_of(case)
         if method.sense_devices > self.clients:
             raise ConfigError(
                 f"the case '{case.name}': sense_devices: there are only {self.clients} clients"

@@ -26,8 +26,9 @@ COLOURS: Final = {
     "pdst": "#E69F00",
     "spdst": "#0072B2",
     "jmwst": "#009E73",
+    "ssfl": "#CC79A7",
+    "sparsyfed": "#56B4E9",
 }
-OTHER: Final = ("#CC79A7", "#56B4E9", "#F0E442")
 STYLES: Final = ("-", "--", ":", "-.")
 
 
@@ -40,8 +41,8 @@ def draw_figures(experiment: Experiment, records: Sequence[Record], folder: Path
     """Draw what the finished runs allow, as SVG files in `folder`; the same for the same runs.
 
     Returns:
-        `accuracy-a<alpha>.svg`, and `consensus-a<alpha>.svg` where masks evolved; empty without
-        matplotlib.
+        `accuracy-a<alpha>.svg`, and `consensus-a<alpha>-d<density>.svg` for each largest density of
+        a case; empty without matplotlib.
     """
     if not figures_available():
         return []
@@ -51,10 +52,10 @@ def draw_figures(experiment: Experiment, records: Sequence[Record], folder: Path
         if cases:
             figure = _accuracy_figure(experiment, cases, records, alpha)
             paths.append(_save(figure, folder / f"accuracy-a{alpha:g}.svg"))
-        evolved = [case for case in cases if _consensus(records, case, alpha)]
-        if evolved:
-            figure = _consensus_figure(experiment, evolved, records, alpha)
-            paths.append(_save(figure, folder / f"consensus-a{alpha:g}.svg"))
+        for density in sorted({case.densities[0] for case in cases if case.method != "dense"}):
+            shown = _with_consensus(cases, records, alpha, density)
+            figure = _consensus_figure(experiment, shown, records, alpha)
+            paths.append(_save(figure, folder / f"consensus-a{alpha:g}-d{density:g}.svg"))
     return paths
 
 
@@ -155,9 +156,21 @@ def _consensus_series(run: Record, side: str) -> tuple[Float64Array, Float64Arra
     return rounds, np.array([one["consensus"][side] for one in evolved], np.float64)
 
 
-def _consensus(records: Sequence[Record], case: Case, alpha: float) -> bool:
-    """Whether a case belongs in the figure: dense has no masks."""
-    return case.method != "dense" and bool(chosen(records, case.name, alpha))
+def _with_consensus(
+    cases: Sequence[Case], records: Sequence[Record], alpha: float, density: float
+) -> list[Case]:
+    """The cases whose masks evolve, and one of those with fixed masks, which are all alike."""
+    sparse = [case for case in cases if case.densities[0] == density and case.method != "dense"]
+    evolved = [
+        case
+        for case in sparse
+        if any(
+            one["consensus"] is not None
+            for run in chosen(records, case.name, alpha).values()
+            for one in run.training
+        )
+    ]
+    return [case for case in sparse if case not in evolved][-1:] + evolved
 
 
 def _styles(cases: Sequence[Case]) -> list[dict[str, Any]]:
@@ -166,10 +179,8 @@ def _styles(cases: Sequence[Case]) -> list[dict[str, Any]]:
     styles = []
     for case in cases:
         number = seen[case.method] = seen.get(case.method, -1) + 1
-        colour = COLOURS.get(case.method) or OTHER[len(seen) % len(OTHER)]
-        styles.append(
-            {"color": colour, "linestyle": STYLES[number % len(STYLES)], "linewidth": 1.4}
-        )
+        style = STYLES[number % len(STYLES)]
+        styles.append({"color": COLOURS[case.method], "linestyle": style, "linewidth": 1.4})
     return styles
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from tools.bench.paper.experiment import Experiment
@@ -34,16 +34,15 @@ def summarise(experiment: Experiment, records: Sequence[Record]) -> dict[str, An
 def consensus_of(run: Record) -> float:
     """The clients' consensus in the last training round in which their masks evolved.
 
-    The mean over tensors, weighted by what each keeps; 1.0 where masks never evolve: then all
-    clients hold the same one.
+    The mean over tensors, weighted by what the clients keep of them; 1.0 where masks never evolve:
+    then all clients hold the same one.
     """
     evolved = [one["consensus"] for one in run.training if one["consensus"] is not None]
     if not evolved:
         return 1.0
-    kept: Mapping[str, list[int]] = run.result["kept"]
-    weights = kept[max(kept, key=float)]
-    values = evolved[-1]["clients"]
-    return float(sum(v * w for v, w in zip(values, weights, strict=True)) / sum(weights))
+    last = evolved[-1]
+    products = (v * kept for v, kept in zip(last["clients"], last["kept"], strict=True))
+    return float(sum(products) / sum(last["kept"]))
 
 
 def _first(records: Sequence[Record], case: str) -> Record | None:

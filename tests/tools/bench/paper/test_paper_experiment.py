@@ -10,7 +10,7 @@ from paper_runs import EXPERIMENT, tiny, write_experiment
 from fedsparse.errors import ConfigError
 from tools.bench.paper.experiment import experiment_names, load_experiment
 
-SHIPPED = ("cifar10", "cifar10_resnet18", "mnist", "mnist_hetero", "quick", "watch")
+SHIPPED = ("cifar10", "cifar10_resnet18", "mnist", "mnist_hetero", "mnist_values", "quick", "watch")
 
 
 def test_the_experiments_that_ship_are_known() -> None:
@@ -67,6 +67,7 @@ def test_a_case_overrides_the_settings_of_all(tmp_path: Path) -> None:
         ("r_int = 2", "r_itn = 2", "case 'jmwst': settings: unknown key 'r_itn'.*'r_int'"),
         ("r_int = 2", "levels = [0.1]", "settings: levels is a key of the case itself"),
         ("learning_rate = 0.05", "learning_rat = 0.05", "'dense': training: unknown key"),
+        ("alphas = [1000]", "values = { up = 'i9' }", "'jmwst': values: up must be one of f32"),
         ("alphas = [1000]", "alphas = [1]", "the case 'jmwst': alphas must be among"),
         ("alphas = [1000]\nseeds = [0]", "seeds = [5]", "the case 'jmwst': seeds must be among"),
         ('case = "spdst"', 'case = "spdts"', "no case 'spdts'; did you mean 'spdst'"),

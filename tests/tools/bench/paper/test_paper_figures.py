@@ -6,16 +6,18 @@ import importlib.util
 from pathlib import Path
 
 import pytest
-from paper_runs import client, closed_round, plain, record, tiny
+from paper_runs import client, closed_round, evolved, plain, record, tiny
 
-from tools.bench.paper.figures import draw_figures
+from aggregator.job import METHODS
+from tools.bench.paper.figures import COLOURS, draw_figures
 from tools.bench.paper.records import Record
 
 
 def evolving() -> Record:
-    found = {"clients": [0.2, 0.9], "server": [0.3, 0.8]}
     rounds = [
-        closed_round(number, [client(0.2, 10, 10)], accuracy={"0.2": 0.5}, consensus=found)
+        closed_round(
+            number, [client(0.2, 10, 10)], accuracy={"0.2": 0.5}, consensus=evolved(0.2, 0.9)
+        )
         for number in (1, 2)
     ]
     return record("jmwst", {"0.2": 0.5, "0.1": 0.4}, rounds)
@@ -33,7 +35,8 @@ def test_accuracy_and_consensus_are_drawn_for_each_alpha_that_was_run(tmp_path: 
     paths = draw_figures(experiment, runs, tmp_path / "a")
     assert [path.name for path in paths] == [
         "accuracy-a1000.svg",
-        "consensus-a1000.svg",
+        "consensus-a1000-d0.05.svg",
+        "consensus-a1000-d0.2.svg",
         "accuracy-a0.1.svg",
     ]
     for path in paths:
@@ -48,3 +51,8 @@ def test_without_matplotlib_nothing_is_drawn(
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert draw_figures(tiny(tmp_path), [plain("dense", 1.0, 0.9)], tmp_path / "a") == []
     assert not (tmp_path / "a").exists()
+
+
+def test_every_method_has_a_colour_of_its_own() -> None:
+    assert set(COLOURS) == set(METHODS)
+    assert len(set(COLOURS.values())) == len(COLOURS)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from paper_runs import EXPERIMENT, client, closed_round, plain, record, tiny, write_record
+from paper_runs import EXPERIMENT, client, closed_round, evolved, plain, record, tiny, write_record
 
 from fedsparse.errors import ConfigError
 from tools.bench.paper.records import read_record
@@ -157,16 +157,15 @@ def test_without_a_finished_run_the_table_says_so(tmp_path: Path) -> None:
 def test_the_consensus_is_that_of_the_last_round_in_which_masks_evolved() -> None:
     one = client(0.05, 10, 10)
     rounds = [
-        closed_round(1, [one], consensus={"clients": [0.1, 0.1], "server": [0.1, 0.1]}),
-        closed_round(2, [one], consensus={"clients": [0.8, 0.4], "server": [0.1, 0.1]}),
+        closed_round(1, [one], consensus=evolved(0.1, 0.1)),
+        closed_round(2, [one], consensus=evolved(0.8, 0.4)),
         closed_round(3, [one]),
     ]
     assert consensus_of(record("nst", {"0.05": 0.5}, rounds)) == pytest.approx(0.7)  # 30 : 10
 
 
 def test_fixed_masks_agree_whatever_stage_1_did() -> None:
-    found = {"clients": [0.1, 0.1], "server": [0.1, 0.1]}
-    rounds = [closed_round(0, [], stage="sense", consensus=found), closed_round(1, [])]
+    rounds = [closed_round(0, [], stage="sense", consensus=evolved(0.1, 0.1)), closed_round(1, [])]
     assert consensus_of(record("spdst", {"0.05": 0.5}, rounds)) == 1.0
 
 
