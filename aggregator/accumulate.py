@@ -7,15 +7,16 @@ updates arrived.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from aggregator.updates import Contribution
 from fedsparse.methods.masked_mean import MaskedMean
+from fedsparse.methods.statistics import StatisticsMean
 from fedsparse.plan import Plan
-from fedsparse.types import BoolArray, Weights
+from fedsparse.types import BoolArray, Float32Array, Weights
 from fedsparse.wire.messages import Evaluation, Update
 
 
@@ -53,6 +54,8 @@ class Folded:
         reports: one a device, in device order.
         scores: of the model that was sent out, by level, pooled over devices.
         loss: mean training loss, weighted by examples.
+        statistics: running statistics of each level that was trained; empty where levels share
+            them, or the plan has none.
         own_masks: yields the mask of each device whose mask evolved, read again from the spool.
     """
 
@@ -61,6 +64,7 @@ class Folded:
     scores: dict[float, Score]
     loss: float
     own_masks: Callable[[], Iterator[tuple[str, BoolArray]]]
+    statistics: Mapping[float, Float32Array] = field(default_factory=dict)
 
 
 ReadUpdate = Callable[[str], tuple[Update, Contribution]]
@@ -74,6 +78,7 @@ def fold(
     *,
     evolved: bool,
     reference_compat: bool = False,
+    level_statistics: bool = True,
 ) -> Folded:
     """Fold the updates of `devices` in the order given.
 
@@ -84,8 +89,11 @@ def fold(
         previous: the model before the round; a coordinate that nobody holds keeps its value.
         evolved: whether devices changed their masks.
         reference_compat: see `MaskedMean`.
+        level_statistics: whether running statistics are kept apart for each level (the reference
+            does not).
     """
     mean = MaskedMean(plan.num_prunable, plan.num_dense, reference_compat=reference_compat)
+    statistics = StatisticsMean(plan)
     reports: list[Report] = []
     scores: dict[float, Score] = defaultdict(Score)
     with_values, examples, loss_sum = 0, 0, 0.0
@@ -94,6 +102,8 @@ def fold(
         if contribution.mask is not None and contribution.weights is not None:
             mean.add(np.flatnonzero(contribution.mask), contribution.weights, update.num_examples)
             with_values += 1
+            if level_statistics and not reference_compat:
+                statistics.add(update.level, contribution.weights.dense, update.num_examples)
         if update.evaluation is not None:
             scores[update.level].add(update.evaluation)
         examples += update.num_examples
@@ -111,6 +121,7 @@ def fold(
         reports=reports,
         scores=dict(scores),
         loss=loss_sum / max(1, examples),
+        statistics=statistics.result(),
         own_masks=lambda: _masks(devices if evolved else (), read),
     )
 

@@ -12,6 +12,7 @@ import struct
 import tokenize
 import zipfile
 import zlib
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final
@@ -21,8 +22,9 @@ import numpy as np
 from fedsparse.durable import write_durably
 from fedsparse.errors import ConfigError
 from fedsparse.methods.state import ServerState
+from fedsparse.methods.statistics import LevelStatistics, running_positions
 from fedsparse.plan import Plan
-from fedsparse.types import Weights
+from fedsparse.types import Float32Array, Weights
 from fedsparse.wire.messages import Stage
 
 CHECKPOINT: Final = "checkpoint.npz"
@@ -76,6 +78,8 @@ class OpenRound:
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     """Write the checkpoint durably."""
     levels = sorted(checkpoint.state.masks, reverse=True)
+    known = checkpoint.state.statistics
+    statistics = dict(known.values) if known else {}
     about = {
         "job": checkpoint.job,
         "method": checkpoint.method,
@@ -88,6 +92,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
         "mask_epoch": checkpoint.state.mask_epoch,
         "sensed": checkpoint.state.sensed,
         "pretrained": checkpoint.state.pretrained,
+        "levels_with_statistics": sorted(statistics),
     }
     buffer = io.BytesIO()
     np.savez(
@@ -96,6 +101,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
         prunable=checkpoint.state.weights.prunable,
         dense=checkpoint.state.weights.dense,
         masks=np.stack([np.packbits(checkpoint.state.masks[level]) for level in levels]),
+        statistics=np.asarray([statistics[level] for level in sorted(statistics)], np.float32),
     )
     write_durably(folder / CHECKPOINT, buffer.getbuffer())
 
@@ -122,6 +128,7 @@ def load_checkpoint(folder: Path, plan: Plan, job: str, method: str) -> Checkpoi
                 mask_epoch=about["mask_epoch"],
                 sensed=about["sensed"],
                 pretrained=about["pretrained"],
+                statistics=_statistics(plan, about["levels_with_statistics"], arrays["statistics"]),
             )
         found = Checkpoint(
             job=about["job"],
@@ -144,6 +151,14 @@ def load_checkpoint(folder: Path, plan: Plan, job: str, method: str) -> Checkpoi
             f"method: choose another `output` in job.toml, or move the folder away"
         )
     return found
+
+
+def _statistics(plan: Plan, levels: Sequence[float], rows: Float32Array) -> LevelStatistics | None:
+    """The running statistics of each level, `(levels, num_running)`; None where they are shared."""
+    if not levels:
+        return None
+    values = {float(level): row for level, row in zip(levels, rows, strict=True)}
+    return LevelStatistics(positions=running_positions(plan), values=values)
 
 
 def save_round(folder: Path, current: OpenRound) -> None:

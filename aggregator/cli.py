@@ -91,11 +91,11 @@ def _finish(job: JobConfig, plan: Plan, aggregator: Aggregator, events: EventLog
     graph = load_graph(job.plan, plan)
     paths = []
     for level in aggregator.trained_levels:
-        mask = state.masks[level]
+        weights, mask = state.weights_at(level), state.masks[level]
         if graph is None or not plan.is_opaque:
-            model = to_onnx(plan, state.weights, mask)
+            model = to_onnx(plan, weights, mask)
         else:
-            model = graph_to_onnx(graph, tensors_by_name(plan, state.weights, mask))
+            model = graph_to_onnx(graph, tensors_by_name(plan, weights, mask))
         target = job.output / f"model-{level:g}.onnx"
         write_durably(target, model.SerializeToString())
         paths.append(str(target))

@@ -30,6 +30,7 @@ class MethodConfig:
             levels learn from all data (not with `nst`, where a device goes on with its own mask).
         sense_devices, sense_epochs: stage 1 (`spdst`, `jmwst`, `ssfl`): how many devices, and for
             how long (`ssfl` takes a single batch).
+        level_statistics: whether each level has running statistics (batch-norm) of its own.
         initialisation: weights are drawn for the `kept` fan-in, or for the `dense` one.
         reference_compat: for a side-by-side check with the reference code only (docs/algorithm.md).
     """
@@ -41,6 +42,7 @@ class MethodConfig:
     rotate_levels: bool = True
     sense_devices: int = 2
     sense_epochs: int = 10
+    level_statistics: bool = True
     initialisation: str = "kept"
     reference_compat: bool = False
 

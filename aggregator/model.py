@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -17,11 +17,12 @@ from fedsparse.durable import write_durably
 from fedsparse.errors import RemoteProtocolError
 from fedsparse.methods.method import Method
 from fedsparse.methods.state import ServerState
+from fedsparse.methods.statistics import LevelStatistics, running_positions
 from fedsparse.plan import Plan
 from fedsparse.sparsity.masks import counts_of
 from fedsparse.sparsity.packing import mask_digest, pack, unpack
 from fedsparse.sparsity.values import encode_values
-from fedsparse.types import BoolArray, Weights
+from fedsparse.types import BoolArray, Float32Array, Weights
 from fedsparse.wire.messages import Stage
 
 SHELF: Final = 32  # masks kept as bases of deltas: a few epochs of all levels
@@ -58,8 +59,8 @@ class GlobalModel:
         self._folder = folder
         self._own_masks = dict(own_masks)
         self._shelf: dict[str, bytes] = {}  # digest -> packed bits
-        # (digest, encoding) -> values under that mask
-        self._values: dict[tuple[str, Encoding], bytes] = {}
+        # (digest, level, encoding) -> the level's values under that mask
+        self._values: dict[tuple[str, float, Encoding], bytes] = {}
         self._replace(state)
 
     @property
@@ -100,15 +101,15 @@ class GlobalModel:
             return self._load_own(digest)
         return unpack(bits, self.plan.num_prunable)
 
-    def values_under(self, digest: str, encoding: Encoding) -> bytes:
-        """The model's values under a known mask; for a shared one they are encoded once.
+    def values_under(self, digest: str, level: float, encoding: Encoding) -> bytes:
+        """A level's values under a known mask; for a shared one they are encoded once.
 
         The same bytes every time, in another process too: a device's change names them.
         """
-        if (digest, encoding) in self._values:
-            return self._values[digest, encoding]
+        if (digest, level, encoding) in self._values:
+            return self._values[digest, level, encoding]
         mask = self._mask(digest)
-        weights = self._state.weights
+        weights = self._state.weights_at(level)
         draws = random.Random(f"{encoding.seed}/{digest}")  # noqa: S311 (a draw, not a secret)
         values = encode_values(
             Weights(prunable=weights.prunable[mask], dense=weights.dense),
@@ -117,12 +118,12 @@ class GlobalModel:
             draws.randbytes,
         )
         if digest in self._digests.values():
-            self._values[digest, encoding] = values
+            self._values[digest, level, encoding] = values
         return values
 
-    def base_under(self, digest: str, encoding: Encoding) -> Base:
+    def base_under(self, digest: str, level: float, encoding: Encoding) -> Base:
         """What a device that was sent the values under a known mask sends a change of."""
-        sent = self.values_under(digest, encoding)
+        sent = self.values_under(digest, level, encoding)
         return Base(
             digest=hashlib.sha256(sent).hexdigest(),
             kept=self._state.weights.prunable[self._mask(digest)],
@@ -139,8 +140,17 @@ class GlobalModel:
         elif stage is Stage.TRAIN and folded.mean is not None:
             self._own_masks |= {device: self._save_own(mask) for device, mask in folded.own_masks()}
             layers = [(r.num_examples, r.level, r.counts) for r in folded.reports]
-            self._replace(self.method.next_state(self._state, folded.mean, layers, round_index))
+            state = self.method.next_state(self._state, folded.mean, layers, round_index)
+            self._replace(self._with_statistics(state, folded.statistics))
         return before != self._digests
+
+    def _with_statistics(
+        self, state: ServerState, found: Mapping[float, Float32Array]
+    ) -> ServerState:
+        if not found:
+            return state
+        known = state.statistics or LevelStatistics(positions=running_positions(self.plan))
+        return replace(state, statistics=known.followed_by(found))
 
     def tidy(self) -> None:
         """Remove the own masks that no device has any more, once a checkpoint says so."""

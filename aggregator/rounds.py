@@ -253,7 +253,7 @@ class Aggregator:
             level=level,
             mask_digest=digest,
             mask=lambda: self._known_mask(digest),
-            base=lambda: self.model.base_under(digest, encoding),
+            base=lambda: self.model.base_under(digest, level, encoding),
             evolves=self._course.evolves,
             salient=self.model.method.salient,
             num_examples=answer.num_examples if answer is not None else None,
@@ -275,6 +275,7 @@ class Aggregator:
             self.model.state.weights,
             evolved=self.model.method.own_masks and now.stage is Stage.TRAIN,
             reference_compat=self.model.method.reference_compat,
+            level_statistics=self._job.method.level_statistics,
         )
         cohort = len(self._course.open_round.cohort)
         changed = self._course.closed(folded)

@@ -15,7 +15,6 @@ from fedsparse.errors import EngineError
 from fedsparse.methods.state import ServerState
 from fedsparse.plan import Plan
 from fedsparse.plan.training_graph import TrainingGraph
-from fedsparse.types import BoolArray
 
 log = logging.getLogger("aggregator")
 
@@ -91,14 +90,14 @@ class GatewayScoring:
 
     def scores(self, round_id: int, state: ServerState, reported: Mapping[float, Score]) -> Scores:
         """See `Scoring`."""
-        found = {level: self._score(state, mask) for level, mask in state.masks.items()}
+        found = {level: self._score(state, level) for level in state.masks}
         return pooled(found, has_accuracy=self._has_accuracy)
 
-    def _score(self, state: ServerState, mask: BoolArray) -> Score:
+    def _score(self, state: ServerState, level: float) -> Score:
         """Of nothing where the model computes no numbers: no update may end the job."""
         score = Score()
         try:
-            score.add(self._evaluator.evaluate(state.weights, mask))
+            score.add(self._evaluator.evaluate(state.weights_at(level), state.masks[level]))
         except EngineError as error:
             log.error("not_scored=%r", str(error))
         return score

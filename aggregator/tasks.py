@@ -59,7 +59,7 @@ def make_task(
     digest = model.mask_for(to.device, to.level, now.stage)
     parts, body = _mask_part(model, digest, to.held)
     encoding = encoding_of(job, now)
-    values = model.values_under(digest, encoding)
+    values = model.values_under(digest, to.level, encoding)
     parts.append(Part(name="values", codec=encoding.codec, size=len(values)))
     sensing, salient = now.stage is Stage.SENSE, model.method.salient
     training = job.training

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from fedsparse.methods.statistics import LevelStatistics
 from fedsparse.types import BoolArray, Weights
 
 
@@ -21,6 +22,7 @@ class ServerState:
         mask_epoch: how often the masks have changed.
         sensed: whether stage 1 is done (always true for a method without it).
         pretrained: whether the weights were given; they are then never drawn anew.
+        statistics: running statistics of each level; None where levels share them.
     """
 
     weights: Weights
@@ -28,15 +30,24 @@ class ServerState:
     mask_epoch: int = 0
     sensed: bool = True
     pretrained: bool = False
+    statistics: LevelStatistics | None = None
 
     @property
     def d_max(self) -> float:
         """The largest level."""
         return max(self.masks)
 
+    def weights_at(self, level: float) -> Weights:
+        """The weights with this level's own running statistics; prunable `(num_prunable,)`."""
+        if self.statistics is None:
+            return self.weights
+        dense = self.statistics.dense_at(level, self.weights.dense)
+        return replace(self.weights, dense=dense)
+
     def level_weights(self, level: float) -> Weights:
         """What a device of this level holds: prunable `(nnz,)`, dense `(num_dense,)`."""
-        return Weights(prunable=self.weights.prunable[self.masks[level]], dense=self.weights.dense)
+        weights = self.weights_at(level)
+        return replace(weights, prunable=weights.prunable[self.masks[level]])
 
     def with_masks(self, masks: Mapping[float, BoolArray]) -> ServerState:
         """The state under these masks; the mask epoch counts up only if one of them is new."""

@@ -427,6 +427,9 @@ def content_of(world: World) -> bytes:
         (str(level).encode(), np.packbits(mask).tobytes())
         for level, mask in sorted(last.state.masks.items())
     )
-    weights = last.state.weights
+    weights, known = last.state.weights, last.state.statistics
+    statistics = [known.values[level].tobytes() for level in sorted(known.values)] if known else []
     about = f"{last.round_id} {last.stage} {sorted(last.trained_levels)}".encode()
-    return b"".join((about, weights.prunable.tobytes(), weights.dense.tobytes(), *masks))
+    return b"".join(
+        (about, weights.prunable.tobytes(), weights.dense.tobytes(), *statistics, *masks)
+    )

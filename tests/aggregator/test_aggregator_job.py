@@ -11,16 +11,17 @@ import numpy as np
 import pytest
 from job_world import LEVELS, Device, World, build_world, content_of
 
-from aggregator.job import CohortConfig, MethodConfig
+from aggregator.job import METHODS, CohortConfig, MethodConfig
 from fedsparse.methods.schedule import learning_rate
 from fedsparse.methods.state import ServerState
+from fedsparse.methods.statistics import running_positions
 from fedsparse.sparsity.masks import counts_of
 from fedsparse.sparsity.packing import mask_digest
 from fedsparse.sparsity.values import decode_values
 from fedsparse.transport.memory import MemoryBroker
 from fedsparse.types import Weights
 from fedsparse.wire.headers import split_parts
-from fedsparse.wire.messages import Stage, Task, Verdict
+from fedsparse.wire.messages import Part, Stage, Task, Verdict
 
 
 def method(name: str, *, rotate_levels: bool = False) -> MethodConfig:
@@ -132,8 +133,39 @@ def test_accuracy_on_the_gateway_is_that_of_every_level_through_its_mask(tmp_pat
     assert not any(task.evaluate for device in world.devices for task in device.tasks)
     state = aggregator.model.state
     for level, mask in state.masks.items():
-        correct = (logits(world, state.weights, mask, x).argmax(axis=1) == y).sum()
+        correct = (logits(world, state.weights_at(level), mask, x).argmax(axis=1) == y).sum()
         assert aggregator.scores.accuracy[level] == pytest.approx(correct / 200, abs=0.006)
+
+
+def values_of(
+    world: World, state: ServerState, level: float, parts: tuple[Part, ...], body: bytes
+) -> Weights:
+    part, values = split_parts(parts, body)["values"]
+    counts = counts_of(world.plan, state.masks[level])
+    return decode_values(part.codec, values, counts, world.plan.num_dense)
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_each_level_has_running_statistics_of_its_own(tmp_path: Path, own: bool) -> None:
+    chosen = replace(method("pdst"), level_statistics=own)
+    world = build_world(tmp_path, method=chosen).add_fleet()
+    aggregator = world.run()
+    state, where = aggregator.model.state, running_positions(world.plan)
+    assert where.size == 128
+    for level in LEVELS:
+        trained = []
+        for device in world.devices:
+            update, content = device.make_update(*task_of(device, 3))
+            if update.level == level:
+                dense = values_of(world, state, level, update.parts, content).dense
+                trained.append((device.num_examples, dense[where].astype(np.float64)))
+        mean = np.average([d for _, d in trained], axis=0, weights=[n for n, _ in trained])
+        given = state.weights_at(level).dense[where]
+        assert np.allclose(given, mean, rtol=1e-5) == own
+        # What a device of this level is given to score is the same model.
+        scored = next(d for d in world.devices if d.tasks[-1].level == level)
+        sent = values_of(world, state, level, scored.tasks[-1].parts, scored.bodies[-1])
+        assert np.array_equal(sent.dense[where], given)
 
 
 def logits(world: World, weights: Weights, mask: np.ndarray, x: np.ndarray) -> np.ndarray:
@@ -149,7 +181,7 @@ def logits(world: World, weights: Weights, mask: np.ndarray, x: np.ndarray) -> n
     return np.asarray(np.maximum(normed, 0) @ w3.reshape(4, 64).T + b3)
 
 
-@pytest.mark.parametrize("name", ["dense", "nst", "pdst", "spdst", "jmwst"])
+@pytest.mark.parametrize("name", METHODS)
 def test_the_result_does_not_depend_on_the_order_of_arrival(tmp_path: Path, name: str) -> None:
     results = set()
     for shuffle in range(3):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from aggregator.checkpoint import (
 )
 from fedsparse.errors import ConfigError
 from fedsparse.methods.method import make_method
+from fedsparse.methods.statistics import LevelStatistics, running_positions
 from fedsparse.wire.messages import Stage
 
 PLAN = small_plan()
@@ -27,6 +29,9 @@ PLAN = small_plan()
 
 def checkpoint() -> Checkpoint:
     state = make_method("nst", LEVELS, plan=PLAN, rounds=5).initial(np.random.default_rng(0))
+    where = running_positions(PLAN)
+    values = {level: np.full(where.size, level, np.float32) for level in (LEVELS[2], LEVELS[0])}
+    state = replace(state, statistics=LevelStatistics(positions=where, values=values))
     return Checkpoint(
         job="job",
         method="nst",
@@ -54,8 +59,22 @@ def test_a_checkpoint_survives_the_disk_to_the_bit(tmp_path: Path) -> None:
     for level, mask in saved.state.masks.items():
         assert found.state.masks[level].dtype == np.bool_
         assert np.array_equal(found.state.masks[level], mask)
+    assert found.state.statistics is not None
+    assert saved.state.statistics is not None
+    assert np.array_equal(found.state.statistics.positions, saved.state.statistics.positions)
+    assert found.state.statistics.values.keys() == saved.state.statistics.values.keys()
+    for level, values in saved.state.statistics.values.items():
+        assert np.array_equal(found.state.statistics.values[level], values)
     kept = (found.state.mask_epoch, found.state.sensed, found.state.pretrained)
     assert kept == (saved.state.mask_epoch, saved.state.sensed, saved.state.pretrained)
+
+
+def test_levels_without_statistics_of_their_own_have_none_afterwards(tmp_path: Path) -> None:
+    saved = checkpoint()
+    save_checkpoint(tmp_path, replace(saved, state=replace(saved.state, statistics=None)))
+    found = load_checkpoint(tmp_path, PLAN, "job", "nst")
+    assert found is not None
+    assert found.state.statistics is None
 
 
 @pytest.mark.parametrize(("job", "method"), [("other", "nst"), ("job", "pdst")])

@@ -192,7 +192,7 @@ def test_only_the_layer_densities_survive_stage_one(name: str) -> None:
         size = layer.stop - layer.start
         fan_in = 20 if size == 600 else 30
         std = after.weights.prunable[layer][after.masks[0.4][layer]].std()
-        assert std == pytest.approx(np.sqrt(2 / (fan_in * count / size)), rel=0.15)
+        assert std == pytest.approx(np.sqrt(1 / (fan_in * count / size)), rel=0.15)
 
 
 @pytest.mark.parametrize(("initialisation", "fan_in"), [("kept", 8.0), ("dense", 20.0)])
@@ -202,7 +202,7 @@ def test_weights_are_drawn_for_the_fan_in_that_was_chosen(
     chosen = make_method("pdst", LEVELS, plan=PLAN, rounds=ROUNDS, initialisation=initialisation)
     state = chosen.initial(np.random.default_rng(0))
     first = state.weights.prunable[:600][state.masks[0.4][:600]]
-    assert first.std() == pytest.approx(np.sqrt(2 / fan_in), rel=0.1)
+    assert first.std() == pytest.approx(np.sqrt(1 / fan_in), rel=0.1)
 
 
 def test_the_references_lower_levels_follow_the_weights_after_every_round() -> None:

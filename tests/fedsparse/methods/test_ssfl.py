@@ -48,7 +48,7 @@ def test_stage_one_is_done_with_all_weights_at_every_level() -> None:
     assert tuple(state.masks) == LEVELS
     assert {method.first_counts(level) for level in LEVELS} == {(600, 1200, 200)}
     # Drawn for a dense fan-in: that is the model whose gradient is measured.
-    assert state.weights.prunable[:600].std() == pytest.approx(np.sqrt(2 / 20), rel=0.1)
+    assert state.weights.prunable[:600].std() == pytest.approx(np.sqrt(1 / 20), rel=0.1)
 
 
 def test_the_mask_is_the_most_salient_of_all_layers_together_and_levels_are_nested() -> None:
