@@ -26,6 +26,11 @@ class Optimizer:
     weight_decay: float = 0.0
     power: float = 1.0
 
+    @property
+    def of_engine(self) -> Optimizer:
+        """What the engine itself is to do: with a power, momentum and decay are not its own."""
+        return self if self.power == 1.0 else Optimizer(momentum=0.0, weight_decay=0.0)
+
 
 def open_engine(
     plan: Plan,
@@ -53,17 +58,11 @@ def open_engine(
         EngineError: mask or weights do not fit the plan, or the engine does not run here.
     """
     if optimizer.power != 1.0:
-        from edge_client.runtime.powerpropagation import Powerpropagation
-
-        plain = Optimizer(momentum=0.0, weight_decay=0.0)
         inner = open_engine(
-            plan, mask, weights, batch_size=batch_size, setup=setup, optimizer=plain, graph=graph,
-            seed=seed,
+            plan, mask, weights, batch_size=batch_size, setup=setup,
+            optimizer=optimizer.of_engine, graph=graph, seed=seed,
         )  # fmt: skip
-        return Powerpropagation(
-            inner, plan, mask, beta=optimizer.power, momentum=optimizer.momentum,
-            weight_decay=optimizer.weight_decay, seed=seed,
-        )  # fmt: skip
+        return with_power(inner, plan, mask, optimizer, seed=seed)
     if setup.engine == "graph":
         if graph is None:
             raise EngineError(f"the graph engine needs a training graph of '{plan.name}'")
@@ -92,6 +91,20 @@ def open_engine(
         weight_decay=optimizer.weight_decay,
         seed=seed,
     )
+
+
+def with_power(
+    engine: Engine, plan: Plan, mask: BoolArray, optimizer: Optimizer, *, seed: int = 0
+) -> Engine:
+    """An engine opened with `optimizer.of_engine`, as one that does what `optimizer` says."""
+    if optimizer.power == 1.0:
+        return engine
+    from edge_client.runtime.powerpropagation import Powerpropagation
+
+    return Powerpropagation(
+        engine, plan, mask, beta=optimizer.power, momentum=optimizer.momentum,
+        weight_decay=optimizer.weight_decay, seed=seed,
+    )  # fmt: skip
 
 
 def graph_engine_is_here(graph: Path | None) -> bool:

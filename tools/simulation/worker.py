@@ -17,7 +17,7 @@ import numpy as np
 from edge_client.bench.work import step_work
 from edge_client.data.samples import Samples, load_samples
 from edge_client.runtime.engine import Engine
-from edge_client.runtime.engines import Optimizer, open_engine
+from edge_client.runtime.engines import Optimizer, open_engine, with_power
 from edge_client.runtime.setup import EngineSetup
 from edge_client.trainer.residual import decode_residual, encode_residual
 from edge_client.trainer.work import (
@@ -146,8 +146,7 @@ class Worker:
             frame=encode_message(update, result.body),
             mask=np.packbits(trained.mask, bitorder="little").tobytes(),
             lost=lost,
-            multiply_adds=task.epochs
-            * len(samples.trained)
+            multiply_adds=_samples_seen(task, len(samples.trained))
             * sample_multiply_adds(self.plan, counts_of(self.plan, mask)),
         )
 
@@ -195,16 +194,17 @@ class Worker:
         if self._kind == "torch":
             from tools.torch_engine import open_torch_engine, torch_device
 
-            return open_torch_engine(
+            engine = open_torch_engine(
                 self.plan,
                 mask,
                 weights,
                 batch_size=batch_size,
-                momentum=optimizer.momentum,
-                weight_decay=optimizer.weight_decay,
+                momentum=optimizer.of_engine.momentum,
+                weight_decay=optimizer.of_engine.weight_decay,
                 seed=seed,
                 device=torch_device(),
             )
+            return with_power(engine, self.plan, mask, optimizer, seed=seed)
         setup = EngineSetup(micro_batch=batch_size, dense_layers=dense_layers(self.plan, mask))
         return open_engine(
             self.plan,
@@ -215,6 +215,13 @@ class Worker:
             optimizer=optimizer,
             seed=seed,
         )
+
+
+def _samples_seen(task: Task, num_examples: int) -> int:
+    """How often a task takes a sample; saliency takes one batch."""
+    if task.asks_saliency:
+        return min(task.batch_size, num_examples)
+    return task.epochs * num_examples
 
 
 def dense_layers(plan: Plan, mask: BoolArray) -> tuple[str, ...]:
