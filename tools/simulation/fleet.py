@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from fedsparse.sparsity.densities import layer_slices
@@ -24,14 +24,15 @@ class Work:
     """What the clients of a round did.
 
     Attributes:
-        multiply_adds: of all of them.
+        multiply_adds, train_s: of all of them.
         consensus: of the masks that evolved at the largest level; None where none did.
         failures: why clients gave up.
     """
 
-    multiply_adds: int
-    consensus: Consensus | None
-    failures: list[str]
+    multiply_adds: int = 0
+    train_s: float = 0.0
+    consensus: Consensus | None = None
+    failures: list[str] = field(default_factory=list)
 
 
 class Fleet:
@@ -68,7 +69,7 @@ class Fleet:
         self._online: dict[int, VirtualClient] = {}
         self._last: list[int] = []  # who worked in the round before
         self._offer: Offer | None = None
-        self._work = Work(multiply_adds=0, consensus=None, failures=[])
+        self._work = Work()
         self._radio = MemoryTransport(site.broker, client_id="fleet", clean_session=True)
         self._radio.subscribe(site.topics.round)
         self._radio.start()
@@ -89,7 +90,7 @@ class Fleet:
 
     def take_work(self) -> Work:
         """What was done since the last call."""
-        work, self._work = self._work, Work(multiply_adds=0, consensus=None, failures=[])
+        work, self._work = self._work, Work()
         return work
 
     def to_document(self) -> dict[str, object]:
@@ -154,6 +155,7 @@ class Fleet:
         orders = [one.order for one in waiting if one.order is not None]
         for one, answer in zip(waiting, self._pool.train(orders), strict=True):
             self._work.multiply_adds += answer.multiply_adds
+            self._work.train_s += answer.train_s
             evolved = one.trained(answer)
             if one.failure:
                 self._work.failures.append(one.failure)

@@ -88,7 +88,7 @@ class Recorder:
             "multiply_adds": work.multiply_adds,
             "mask_changed": fields["mask_changed"],
             "consensus": _consensus(work.consensus, self._server_mask),
-            "train_s": round(sum(one["train_s"] for one in self._updates.values()), 3),
+            "train_s": round(work.train_s, 3),
         }
 
 
