@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -50,9 +50,11 @@ class Fleet:
         broker: Name = "mosquitto",
         test_set: bool = True,
         imported: Imported | None = None,
+        devices: Sequence[str] = ("device-0", "device-1", "device-2"),
+        holdout: float = 0.2,
     ) -> None:
         self.folder = folder
-        prepared = prepare("digits", folder / "data", devices=3, seed=0, alpha=1.0)
+        prepared = prepare("digits", folder / "data", devices=len(devices), seed=0, alpha=1.0)
         plan = PLANS["digits"]() if imported is None else imported.plan
         (folder / "plan.json").write_text(plan.to_json(), encoding="utf-8")
         if imported is not None and imported.graph is not None:
@@ -67,14 +69,14 @@ class Fleet:
             test_data=prepared.test if test_set else None,
         )
         (folder / "job.toml").write_text(to_toml(self.job), encoding="utf-8")
-        self.devices = [f"device-{number}" for number in range(3)]
+        self.devices = list(devices)
         self.samples = dict(zip(self.devices, prepared.devices, strict=True))
         for device, data in self.samples.items():
             client = ClientConfig(
                 device=device,
                 site=self.job.site,
                 store=folder / device,
-                data=DataConfig(path=data, holdout=0.2),
+                data=DataConfig(path=data, holdout=holdout),
                 broker=address,
                 # The same to the bit in every run.
                 budget=BudgetConfig(engine="graph" if plan.graph else "sparse"),
