@@ -20,6 +20,7 @@ from fedsparse.types import BoolArray
 
 BITS: Final = "bits"
 RICE: Final = "rice"
+HOLES: Final = "holes"
 U32: Final = "u32"
 # With more kept positions a rice code, of two bits or more for each, is not worth trying.
 DENSEST_RICE: Final = 0.4
@@ -30,7 +31,7 @@ class EncodedMask:
     """A mask as bytes.
 
     Attributes:
-        codec: `bits` or `rice`.
+        codec: `bits`, `rice` or `holes`.
         data: the bytes.
         base: whether they hold the positions in which the mask differs from the base mask.
     """
@@ -49,14 +50,17 @@ def mask_digest(plan_digest: str, mask: BoolArray) -> str:
 
 
 def encode_mask(mask: BoolArray, base: BoolArray | None = None) -> EncodedMask:
-    """Write a mask in the shortest way: packed or rice-coded, absolute or as a change of `base`."""
+    """Write a mask in the shortest way: packed, or the gaps between ones, zeros, or changes."""
     best = EncodedMask(codec=BITS, data=pack(mask), base=False)
-    for bits, is_change in ((mask, False), *(() if base is None else ((mask ^ base, True),))):
+    tries = [(RICE, mask, False), (HOLES, ~mask, False)]
+    if base is not None:
+        tries.append((RICE, mask ^ base, True))
+    for codec, bits, is_change in tries:
         if np.count_nonzero(bits) > DENSEST_RICE * bits.size:
             continue
         data = rice.encode(bits)
         if len(data) < len(best.data):
-            best = EncodedMask(codec=RICE, data=data, base=is_change)
+            best = EncodedMask(codec=codec, data=data, base=is_change)
     return best
 
 
@@ -72,10 +76,14 @@ def decode_mask(
         raise RemoteProtocolError(f"a change of a mask of {base.size} for a mask of {size}")
     if codec == BITS:
         bits = unpack(data, size)
-    elif codec == RICE:
+    elif codec in (RICE, HOLES):
         bits = rice.decode(data, size)
     else:
-        raise RemoteProtocolError(f"mask codec '{codec[:32]}' is none of '{BITS}', '{RICE}'")
+        raise RemoteProtocolError(
+            f"mask codec '{codec[:32]}' is none of '{BITS}', '{RICE}', '{HOLES}'"
+        )
+    if codec == HOLES:
+        bits = ~bits
     return bits if base is None else bits ^ base
 
 

@@ -9,6 +9,7 @@ from fedsparse.errors import RemoteProtocolError
 from fedsparse.plan import INPUT, Linear, Node, Plan
 from fedsparse.sparsity.packing import (
     BITS,
+    HOLES,
     RICE,
     EncodedMask,
     decode_counts,
@@ -84,9 +85,23 @@ def test_a_base_that_has_nothing_in_common_is_not_used() -> None:
     assert not encode_mask(mask, rng.random(10_000) < 0.3).base
 
 
-def test_a_dense_mask_is_packed() -> None:
-    encoded = encode_mask(np.ones(1000, np.bool_), None)
+def test_a_mask_of_half_is_packed() -> None:
+    encoded = encode_mask(np.arange(1000) % 2 == 0, None)
     assert (encoded.codec, len(encoded.data)) == (BITS, 125)
+
+
+def test_golden_bytes_of_holes() -> None:
+    mask = ~mask_of(200, 3, 150)
+    encoded = encode_mask(mask, None)
+    assert encoded == EncodedMask(
+        codec=HOLES, data=bytes.fromhex("02000000054302" + "21"), base=False
+    )
+    assert np.array_equal(decode_mask(HOLES, encoded.data, 200), mask)
+
+
+def test_a_mask_that_keeps_everything_costs_four_bytes() -> None:
+    encoded = encode_mask(np.ones(261_000, np.bool_), None)
+    assert (encoded.codec, len(encoded.data)) == (HOLES, 4)
 
 
 def test_a_decoded_mask_can_be_changed_without_touching_its_bytes_or_base() -> None:
