@@ -13,8 +13,8 @@ FLOAT_BYTES: Final = 4
 # What the code of a task takes that a calibration has not run before its baseline is read: for all
 # of it, and at least while the task is read; and what numpy's generators take. Measured:
 # tests/edge_client/trainer/test_footprint.py.
-TASK_BYTES: Final = 1_900_000
-READING_BYTES: Final = 4_100_000
+TASK_BYTES: Final = 1_600_000
+READING_BYTES: Final = 3_300_000
 GENERATOR_BYTES: Final = 3_200_000
 PROBE_BYTES: Final = 1_700_000  # float64 of a part of the weights at a time, and the code of it
 INDEX_BYTES: Final = 8  # of a label, and of the number of a sample
