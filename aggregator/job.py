@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from fedsparse.rounds.server import Policy
-from fedsparse.sparsity.values import F32, VALUE_BYTES
+from fedsparse.sparsity.values import F16, I8, VALUE_BYTES
 from fedsparse.transport.config import BrokerConfig
 
 METHODS: Final = ("dense", "nst", "pdst", "spdst", "jmwst", "ssfl", "sparsyfed")
@@ -92,9 +92,9 @@ class ValuesConfig:
         error_feedback: whether a device keeps what `i8` lost of an update, for its next one.
     """
 
-    up: str = F32
-    down: str = F32
-    error_feedback: bool = True
+    up: str = I8
+    down: str = F16
+    error_feedback: bool = False
 
     def __post_init__(self) -> None:
         for key in ("up", "down"):

@@ -19,7 +19,7 @@ import numpy as np
 
 from aggregator.checkpoint import Checkpoint, load_checkpoint
 from aggregator.events import EventLog
-from aggregator.job import CohortConfig, JobConfig, MethodConfig, TrainingConfig
+from aggregator.job import CohortConfig, JobConfig, MethodConfig, TrainingConfig, ValuesConfig
 from aggregator.rounds import Aggregator
 from edge_client.trainer.work import Progress, Received, Residual, Trained, encode_result
 from fedsparse.plan import Plan
@@ -312,6 +312,7 @@ def small_job(output: Path, **changes: Any) -> JobConfig:  # noqa: ANN401
         rounds=3,
         method=MethodConfig(name="spdst", levels=LEVELS, sense_epochs=2, r_int=2),
         training=TrainingConfig(learning_rate=0.1, learning_rate_end=0.01),
+        values=ValuesConfig(up="f32", down="f32"),
         cohort=CohortConfig(min_devices=2, gather_s=1.0, deadline_s=10.0, offline_grace_s=1.0),
     )
     return replace(job, **changes)

@@ -43,7 +43,7 @@ def world_with(
         label,
         method=method,
         rounds=3,
-        values=ValuesConfig(**values),  # type: ignore[arg-type]
+        values=ValuesConfig(**{"up": F32, "down": F32, "error_feedback": True, **values}),  # type: ignore[arg-type]
     )
 
 
@@ -281,9 +281,9 @@ def test_the_codecs_of_a_job_are_read_from_its_file(tmp_path: Path) -> None:
     text = 'name = "n"\nsite = "s"\nplan = "p"\noutput = "o"\nrounds = 1\n'
     path = tmp_path / "job.toml"
     path.write_text(text)
-    assert load(JobConfig, path).values == ValuesConfig(up=F32, down=F32, error_feedback=True)
-    path.write_text(text + '[values]\nup = "i8"\ndown = "f16"\nerror_feedback = false\n')
     assert load(JobConfig, path).values == ValuesConfig(up=I8, down=F16, error_feedback=False)
+    path.write_text(text + '[values]\nup = "f16"\ndown = "f32"\nerror_feedback = true\n')
+    assert load(JobConfig, path).values == ValuesConfig(up=F16, down=F32, error_feedback=True)
     path.write_text(text + '[values]\ndown = "i4"\n')
     with pytest.raises(ConfigError, match="down must be one of f32, f16, i8, got 'i4'"):
         load(JobConfig, path)

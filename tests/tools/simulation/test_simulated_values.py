@@ -27,7 +27,7 @@ def spec(up: str, down: str, name: str = "nst") -> RunSpec:
         samples=48,
         method=MethodConfig(name=name, levels=(0.1,), sense_devices=2, sense_epochs=1, r_int=2),
         training=TrainingConfig(batch_size=16, learning_rate=0.1, learning_rate_end=0.05),
-        values=ValuesConfig(up=up, down=down),
+        values=ValuesConfig(up=up, down=down, error_feedback=True),
         rounds=5,
         evaluate_every=2,
     )
@@ -61,7 +61,7 @@ def test_what_clients_lost_changes_what_they_send(tmp_path: Path) -> None:
     """Else the test above would show nothing of residuals."""
     kept = spec("i8", "f32", "pdst")
     simulate(kept, tmp_path / "kept", data=tmp_path / "data")
-    values = ValuesConfig(up="i8", error_feedback=False)
+    values = ValuesConfig(up="i8", down="f32")
     simulate(replace(kept, values=values), tmp_path / "not", data=tmp_path / "data")
     losses = [[one["loss"] for one in records(tmp_path / name)] for name in ("kept", "not")]
     assert losses[0][:2] == losses[1][:2]

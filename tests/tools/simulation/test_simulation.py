@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from aggregator.job import MethodConfig, TrainingConfig
+from aggregator.job import MethodConfig, TrainingConfig, ValuesConfig
 from fedsparse.errors import ConfigError, FedSparseError
 from tools.simulation.run import simulate
 from tools.simulation.spec import RunSpec, SimulationError, claim
@@ -26,6 +26,7 @@ SPEC = RunSpec(
     samples=40,
     method=MethodConfig(name="jmwst", levels=(0.2, 0.1), sense_devices=2, sense_epochs=1, r_int=2),
     training=TrainingConfig(batch_size=16, learning_rate=0.1, learning_rate_end=0.05),
+    values=ValuesConfig(up="f32", down="f32"),
     shares=(3, 2),
     rounds=6,
     evaluate_every=3,
