@@ -10,10 +10,13 @@ from typing import Final
 from fedsparse.rounds.server import Policy
 from fedsparse.sparsity.values import F16, I8, VALUE_BYTES
 from fedsparse.transport.config import BrokerConfig
+from fedsparse.wire.messages import MAX_NUMBER
 
 METHODS: Final = ("dense", "nst", "pdst", "spdst", "jmwst", "ssfl", "sparsyfed")
 INITIALISATIONS: Final = ("kept", "dense")
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+SEEDS: Final = range(2**31)
+MAX_EPOCHS: Final = 10_000  # that a task may ask for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,12 +56,16 @@ class MethodConfig:
             raise ValueError(f"levels must be densities in (0, 1], got {list(self.levels)}")
         if list(self.levels) != sorted(set(self.levels), reverse=True):
             raise ValueError(f"levels must decrease, got {list(self.levels)}")
+        if len({f"{level:g}" for level in self.levels}) < len(self.levels):
+            raise ValueError(f"levels must differ in six digits, got {list(self.levels)}")
         if self.name == "dense" and self.levels != (1.0,):
             raise ValueError("the method 'dense' has one level: write levels = [1.0]")
         if self.initialisation not in INITIALISATIONS:
             raise ValueError(f"initialisation must be kept or dense, got '{self.initialisation}'")
         if self.r_int < 1 or self.sense_devices < 1 or self.sense_epochs < 1:
             raise ValueError("r_int, sense_devices and sense_epochs must be at least 1")
+        if self.sense_epochs > MAX_EPOCHS:
+            raise ValueError(f"sense_epochs must be at most {MAX_EPOCHS}, got {self.sense_epochs}")
         if self.prune_rate is not None and not 0 <= self.prune_rate < 1:
             raise ValueError(f"prune_rate must be in [0, 1), got {self.prune_rate}")
 
@@ -75,12 +82,16 @@ class TrainingConfig:
     weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.epochs < 1 or not 1 <= self.batch_size <= 65536:
-            raise ValueError("epochs and batch_size must be at least 1")
+        if not 1 <= self.epochs <= MAX_EPOCHS:
+            raise ValueError(f"epochs must be 1 to {MAX_EPOCHS}, got {self.epochs}")
+        if not 1 <= self.batch_size <= 65536:
+            raise ValueError(f"batch_size must be 1 to 65536, got {self.batch_size}")
         if not 0 < self.learning_rate_end <= self.learning_rate:
             raise ValueError("0 < learning_rate_end <= learning_rate must hold")
         if not 0 <= self.momentum < 1 or self.weight_decay < 0:
             raise ValueError("momentum must be in [0, 1) and weight_decay not negative")
+        if max(self.learning_rate, self.weight_decay) >= MAX_NUMBER:
+            raise ValueError(f"learning_rate and weight_decay must be below {MAX_NUMBER:g}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,7 +181,7 @@ class JobConfig:
                 )
         if self.rounds < 1:
             raise ValueError(f"rounds must be at least 1, got {self.rounds}")
-        if not 0 <= self.seed < 2**31:
+        if self.seed not in SEEDS:
             raise ValueError(f"seed must be 0 to 2**31 - 1, got {self.seed}")
 
     @property

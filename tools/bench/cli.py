@@ -346,10 +346,16 @@ def paper(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
 ) -> None:
-    """Run an experiment of the paper: its table, figures, and what was expected of it.
+    """Run an experiment of the paper: its table, its figures, what was expected.
 
-    Only what is missing is run; after Ctrl-C or a failure the same command goes on. Progress is on
-    stderr; tables and figures are in a folder of the experiment's name. Exit code 1: a run failed.
+    Only what is missing is run. After Ctrl-C, SIGTERM, a kill or a failure the
+    same command goes on from the last snapshot of each run.
+
+    The table is printed on stdout, progress on stderr; both tables and figures
+    are kept in a folder of the experiment's name.
+
+    Exit codes: 0 all runs are finished, 1 a run failed, 2 a file, a folder or
+    an option is at fault, 130 Ctrl-C, 143 SIGTERM.
     """
     import os
 

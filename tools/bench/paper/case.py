@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from aggregator.job import METHODS, NAME
+from aggregator.job import METHODS, NAME, SEEDS
 
 ALPHAS: Final = (1e-3, 1e6)  # what the data sets take
 
@@ -27,8 +27,10 @@ class Split:
     def __post_init__(self) -> None:
         if not ALPHAS[0] <= self.alpha <= ALPHAS[1]:
             raise ValueError(f"alpha must be 0.001 to 1000000, got {self.alpha:g}")
-        if not self.seeds or len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
-            raise ValueError(f"seeds must be different numbers from 0, got {list(self.seeds)}")
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds must be different numbers, got {list(self.seeds)}")
+        if any(seed not in SEEDS for seed in self.seeds):
+            raise ValueError(f"seeds must be 0 to 2**31 - 1, got {list(self.seeds)}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import typer
 
 from fedsparse.durable import write_durably
+from fedsparse.errors import ConfigError
 from tools.bench.paper.experiment import Experiment, experiment_names, load_experiment
 from tools.bench.paper.figures import HOW_TO_GET_THEM, draw_figures, figures_available
-from tools.bench.paper.grid import Run, check_folder, claim_folder, finished_records, grid
+from tools.bench.paper.grid import (
+    Run,
+    check_folder,
+    claim_folder,
+    finished_records,
+    grid,
+    is_claimed,
+)
 from tools.bench.paper.records import Record
-from tools.bench.paper.report import to_document, write_report
+from tools.bench.paper.report import as_json, markdown, write_report
 from tools.bench.paper.runner import Failure, Train, run_all
 from tools.bench.paper.summary import summarise
 from tools.bench.paper.table import make_table
@@ -38,7 +48,7 @@ class PaperRequest:
         output: the folder with a folder for each experiment.
         workers: processes that train.
         only: names of cases to run; empty = all.
-        report_only: run nothing.
+        report_only: run nothing, and make no folder; what cannot be written is only printed.
         as_json: print JSON instead of Markdown.
         quick: print and write the summary, too.
     """
@@ -56,24 +66,23 @@ def run_paper(request: PaperRequest, train: Train = train_run) -> int:
     """Run what is missing, write table and figures, print the table; returns the exit code.
 
     Raises:
-        ConfigError: the file is invalid, or the folder holds another experiment.
+        ConfigError: the file is invalid, or the folder holds another experiment, a damaged run, or
+            cannot be read or written.
         DataError: the data cannot be fetched or divided.
     """
     experiment = load_experiment(request.experiment)
     folder = request.output / experiment.name
-    runs = grid(experiment, folder, request.only)
-    check_folder(folder, experiment)
-    check_specs(grid(experiment, folder))
-    missing = [] if request.report_only else [run for run in runs if not run.finished]
-    if missing:
-        check_data(missing)
-    claim_folder(folder, experiment)
-    failures = _run(missing, len(runs) - len(missing), request.workers, train)
-    if failures is None:
+    with _usable(request.output):
+        runs = grid(experiment, folder, request.only)
+        missing = _prepare(request, experiment, folder, runs)
+    try:
+        failures = _run(missing, len(runs) - len(missing), request.workers, train)
+    except (KeyboardInterrupt, SystemExit) as stop:
         typer.echo("stopped; the same command goes on from here", err=True)
-        return EXIT_INTERRUPTED
-    records = finished_records(grid(experiment, folder))
-    _report(request, experiment, folder, records)
+        code = stop.code if isinstance(stop, SystemExit) else None
+        return code if isinstance(code, int) else EXIT_INTERRUPTED
+    with _usable(request.output):
+        _report(request, experiment, folder, finished_records(grid(experiment, folder)))
     for failure in failures:
         typer.echo(f"{failure.run.name} failed: {failure.reason}", err=True)
     return EXIT_FAILED if failures else 0
@@ -92,45 +101,78 @@ def list_experiments() -> list[str]:
 def list_runs(name: str, output: Path) -> list[str]:
     """A line for each run of an experiment, and whether it is done."""
     experiment = load_experiment(name)
-    return [
-        f"{'done' if run.finished else 'to do':<7}{run.name}"
-        for run in grid(experiment, output / experiment.name)
-    ]
+    with _usable(output):
+        return [
+            f"{'done' if run.finished else 'to do':<7}{run.name}"
+            for run in grid(experiment, output / experiment.name)
+        ]
 
 
-def _run(
-    runs: Sequence[Run], finished: int, workers: int, train: Train
-) -> tuple[Failure, ...] | None:
-    """What failed; None after Ctrl-C."""
+@contextlib.contextmanager
+def _usable(output: Path) -> Iterator[None]:
+    """A folder that cannot be read or written is the user's to mend, not a bug."""
+    try:
+        if output.exists() and not output.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, "not a folder", str(output))
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ConfigError(
+            f"{error.filename or output}: {reason}; mend that, or take another --output"
+        ) from error
+
+
+def _prepare(
+    request: PaperRequest, experiment: Experiment, folder: Path, runs: Sequence[Run]
+) -> list[Run]:
+    """Check everything that can be checked; returns the runs that are to be done."""
+    check_folder(folder, experiment)
+    everything = grid(experiment, folder)
+    check_specs(everything)
+    finished_records(everything)  # a damaged one shows before hours are spent on others
+    if request.report_only:
+        return []
+    missing = [run for run in runs if not run.finished]
+    if missing:
+        check_data(missing)
+    claim_folder(folder, experiment)
+    return missing
+
+
+def _run(runs: Sequence[Run], finished: int, workers: int, train: Train) -> tuple[Failure, ...]:
+    """What failed."""
     if not runs:
         return ()
-    try:
-        with ended_by_signals(), RunsView(runs, finished=finished) as view:
-            return run_all(runs, workers=workers, view=view, train=train)
-    except KeyboardInterrupt:
-        return None
+    with ended_by_signals(), RunsView(runs, finished=finished) as view:
+        return run_all(runs, workers=workers, view=view, train=train)
 
 
 def _report(
     request: PaperRequest, experiment: Experiment, folder: Path, records: Sequence[Record]
 ) -> None:
-    table, verdicts = make_table(experiment, records), judge(experiment, records)
-    text = write_report(folder, experiment, table, verdicts)
+    """Print what was asked for, and keep all of it in the experiment's folder."""
+    result = make_table(experiment, records), judge(experiment, records)
+    summary = json.dumps(summarise(experiment, records), indent=2) + "\n" if request.quick else ""
+    try:
+        if is_claimed(folder):
+            write_report(folder, experiment, *result)
+            _keep(experiment, folder, records, summary)
+    except OSError as error:
+        if not request.report_only:
+            raise
+        typer.echo(f"printed only: {error.filename or folder}: {error.strerror}", err=True)
+    form = as_json if request.as_json else markdown
+    typer.echo(summary or form(experiment, *result), nl=False)
+
+
+def _keep(experiment: Experiment, folder: Path, records: Sequence[Record], summary: str) -> None:
+    """Write what is there beside the tables."""
     if figures_available():
         for path in draw_figures(experiment, records, folder):
             typer.echo(f"written {path}", err=True)
     else:
         typer.echo(HOW_TO_GET_THEM, err=True)
     typer.echo(f"written {folder / 'table.md'}", err=True)
-    if request.quick:
-        text = _written(folder / "summary.json", summarise(experiment, records))
-    elif request.as_json:
-        text = json.dumps(to_document(experiment, table, verdicts), indent=2) + "\n"
-    typer.echo(text, nl=False)
-
-
-def _written(path: Path, document: dict[str, Any]) -> str:
-    text = json.dumps(document, indent=2) + "\n"
-    write_durably(path, text.encode())
-    typer.echo(f"written {path}", err=True)
-    return text
+    if summary:
+        write_durably(folder / "summary.json", summary.encode())
+        typer.echo(f"written {folder / 'summary.json'}", err=True)

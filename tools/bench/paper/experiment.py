@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from aggregator.job import NAME, MethodConfig, TrainingConfig, ValuesConfig
-from fedsparse.config import build, load
+from fedsparse.config import build, read_toml
 from fedsparse.errors import ConfigError, DataError
+from fedsparse.methods.method import METHODS
 from fedsparse.plan.finding import find_plan
 from tools.bench.paper.case import Case, Expectation, Split
 from tools.datasets.registry import find_dataset
@@ -27,7 +28,9 @@ class Experiment:
     Attributes:
         name: the folder of its results.
         title: of its table.
-        dataset: a name that `fedsparse data list` knows; plan: a model of the zoo.
+        dataset: a name that `fedsparse data list` knows.
+        plan: a model of the zoo, or the path of a `plan.json`; a relative one is taken from the
+            folder of the experiment file.
         clients, cohort: how many there are, and how many take part in a round.
         samples: at most so many a client; None = an even share of all.
         rounds: training rounds, after stage 1.
@@ -121,9 +124,11 @@ class Experiment:
         method = self.method_of(case)
         self.training_of(case)
         self.values_of(case)
-        if method.sense_devices > self.clients:
+        _, senses = METHODS[case.method]
+        if senses and method.sense_devices > self.cohort:
             raise ConfigError(
-                f"the case '{case.name}': sense_devices: there are only {self.clients} clients"
+                f"the case '{case.name}': sense_devices: {method.sense_devices} clients cannot do "
+                f"stage 1 where the cohort is {self.cohort}"
             )
         alphas = [split.alpha for split in self.splits]
         if not set(case.alphas) <= set(alphas):
@@ -162,7 +167,7 @@ def load_experiment(name_or_path: str) -> Experiment:
         ConfigError: there is none (the nearest name is given), or the file is invalid.
     """
     if name_or_path.endswith(SUFFIX) or "/" in name_or_path:
-        return load(Experiment, Path(name_or_path))
+        return _load(Path(name_or_path))
     known = experiment_names()
     if name_or_path not in known:
         raise ConfigError(
@@ -170,7 +175,16 @@ def load_experiment(name_or_path: str) -> Experiment:
             f"{SUFFIX} file"
         )
     with resources.as_file(resources.files("tools.bench.paper") / f"{name_or_path}{SUFFIX}") as at:
-        return load(Experiment, at)
+        return _load(at)
+
+
+def _load(path: Path) -> Experiment:
+    """As `fedsparse.config.load`; the plan may be a file, or the name of a model."""
+    table, base = read_toml(path), path.resolve().parent
+    plan = table.get("plan")
+    if isinstance(plan, str) and Path(plan).suffix == ".json":
+        table["plan"] = str(base / Path(plan).expanduser())
+    return build(Experiment, table, where=str(path), base=base)
 
 
 def _check_unique(key: str, names: list[str]) -> None:

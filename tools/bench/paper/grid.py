@@ -85,7 +85,7 @@ def check_folder(folder: Path, experiment: Experiment) -> None:
         ConfigError: it holds another experiment, or something else.
     """
     path = folder / FINGERPRINT
-    if path.is_file():
+    if is_claimed(folder):
         theirs, ours = _read(path), _fingerprint(experiment)
         if differing := [key for key in _KEYS if theirs.get(key) != ours[key]]:
             key = differing[0]
@@ -100,9 +100,15 @@ def check_folder(folder: Path, experiment: Experiment) -> None:
 
 
 def claim_folder(folder: Path, experiment: Experiment) -> None:
-    """Mark a folder that `check_folder` found fit as the experiment's."""
-    text = json.dumps(_fingerprint(experiment), indent=2) + "\n"
-    write_durably(folder / FINGERPRINT, text.encode())
+    """Mark a folder that `check_folder` found fit as the experiment's, if it is not marked yet."""
+    if not is_claimed(folder):
+        text = json.dumps(_fingerprint(experiment), indent=2) + "\n"
+        write_durably(folder / FINGERPRINT, text.encode())
+
+
+def is_claimed(folder: Path) -> bool:
+    """Whether the folder is marked as an experiment's."""
+    return (folder / FINGERPRINT).is_file()
 
 
 def _fingerprint(experiment: Experiment) -> dict[str, Any]:

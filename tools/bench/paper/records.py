@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from fedsparse.errors import ConfigError
+from tools.bench.paper.shapes import check_result, check_round, check_sequence
 
 ROUNDS: Final = "rounds.jsonl"
 RESULT: Final = "result.json"
@@ -76,19 +77,50 @@ def read_record(folder: Path, *, case: str, alpha: float, seed: int) -> Record |
     """The run in `folder`; None where it is not finished.
 
     Raises:
-        ConfigError: a file of it is damaged.
+        ConfigError: a file of it is damaged, or a round is missing.
     """
-    if not (folder / RESULT).is_file():
-        return None
     path = folder / RESULT
     try:
+        if not path.is_file():
+            return None
         result = json.loads(path.read_text(encoding="utf-8"))
+        check_result(result)
         path = folder / ROUNDS
-        lines = path.read_text(encoding="utf-8").splitlines()
-        rounds = tuple(json.loads(line) for line in lines)
+        rounds = _read_rounds(path, len(result["layers"]))
+        check_sequence(rounds, result["rounds"])
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: damaged ({error}); delete {folder} to run it anew") from error
+        raise _damaged(path, error) from error
     return Record(case=case, alpha=alpha, seed=seed, rounds=rounds, result=result)
+
+
+def count_closed(folder: Path, layers: int) -> int:
+    """How many rounds an unfinished run in `folder` has closed, of a plan with so many layers.
+
+    Raises:
+        ConfigError: what it left of them is damaged.
+    """
+    path = folder / ROUNDS
+    try:
+        return len(_read_rounds(path, layers)) if path.exists() else 0
+    except (OSError, ValueError) as error:
+        raise _damaged(path, error) from error
+
+
+def _read_rounds(path: Path, layers: int) -> tuple[Mapping[str, Any], ...]:
+    """All whole lines, each checked; a kill may have cut the last one short."""
+    rounds = []
+    lines = path.read_text(encoding="utf-8").split("\n")[:-1]
+    for number, line in enumerate(lines, start=1):
+        try:
+            rounds.append(json.loads(line))
+            check_round(rounds[-1], layers)
+        except ValueError as error:
+            raise ValueError(f"line {number}: {error}") from error
+    return tuple(rounds)
+
+
+def _damaged(path: Path, error: Exception) -> ConfigError:
+    return ConfigError(f"{path}: damaged ({error}): remove {path.parent}, and it is run again")
 
 
 def chosen(records: Sequence[Record], case: str, alpha: float) -> dict[int, Record]:

@@ -38,11 +38,15 @@ def write_report(
     folder: Path, experiment: Experiment, table: ResultTable, verdicts: Sequence[Verdict]
 ) -> str:
     """Write `table.json` and `table.md`; returns the Markdown."""
-    document = json.dumps(to_document(experiment, table, verdicts), indent=2) + "\n"
     text = markdown(experiment, table, verdicts)
-    write_durably(folder / "table.json", document.encode())
+    write_durably(folder / "table.json", as_json(experiment, table, verdicts).encode())
     write_durably(folder / "table.md", text.encode())
     return text
+
+
+def as_json(experiment: Experiment, table: ResultTable, verdicts: Sequence[Verdict]) -> str:
+    """The content of `table.json`."""
+    return json.dumps(to_document(experiment, table, verdicts), indent=2) + "\n"
 
 
 def markdown(experiment: Experiment, table: ResultTable, verdicts: Sequence[Verdict]) -> str:
@@ -87,8 +91,9 @@ def _costs(rows: Sequence[CostRow]) -> str:
     )
     note = (
         "Whole jobs: all clients, both ways, masks and stage 1 included, against dense float32 "
-        "values in the training rounds. Multiply-adds are counted by the runtime; training is the "
-        "process time of all clients' training loops."
+        "values in as many training rounds; multiply-adds against those of dense in as many. "
+        "Multiply-adds are counted by the runtime; training is the process time of all clients' "
+        "training loops."
     )
     lines = [
         f"| {row.alpha:g} | {row.case} | {row.job_bytes / 1e6:,.1f} | {row.job_ratio:.1f} | "

@@ -47,7 +47,8 @@ class CostRow:
         mask_bytes: the part that encodes masks.
         mask_bytes_a_client_round: the same, amortised over the clients' training rounds.
         multiply_adds: of all clients, stage 1 included.
-        compute_ratio: dense multiply-adds over them, over the seeds that both have; or None.
+        compute_ratio: dense multiply-adds of as many training rounds over them, over the seeds that
+            both have; or None.
         train_s: process seconds of the clients' training loops.
     """
 
@@ -142,12 +143,16 @@ def _cost_row(case: Case, runs: Mapping[int, Record], dense: Mapping[int, Record
         mask_bytes_a_client_round=sum(masks) / max(1, sum(rounds)),
         multiply_adds=mean(run.total("multiply_adds") for run in records),
         compute_ratio=_mean(
-            dense[seed].total("multiply_adds") / run.total("multiply_adds")
-            for seed, run in runs.items()
-            if seed in dense
+            _compute_ratio(run, dense[seed]) for seed, run in runs.items() if seed in dense
         ),
         train_s=mean(run.total("train_s") for run in records),
     )
+
+
+def _compute_ratio(run: Record, dense: Record) -> float:
+    """Against as many training rounds of dense, as with bytes: a case may have its own number."""
+    a_round = dense.total("multiply_adds") / len(dense.training)
+    return a_round * len(run.training) / run.total("multiply_adds")
 
 
 def _mean(values: Iterable[float]) -> float | None:

@@ -7,26 +7,32 @@ from pathlib import Path
 from typing import Any
 
 from tools.bench.paper.grid import Run
+from tools.bench.paper.records import count_closed
 from tools.simulation.data import open_split
-from tools.simulation.record import RECORDS, read_records
 from tools.simulation.run import simulate
 from tools.simulation.spec import claim
 
 
 def train_run(run: Run, workers: int, tell: Callable[[int, float | None], None]) -> None:
-    """Run or resume one; `tell` hears of every round that is closed anew, and of the last score.
+    """Run or resume one; `tell` hears of every training round that is closed anew, and a score.
+
+    It is the last one of a training round: the model of stage 1 is thrown away.
 
     Raises:
         FedSparseError: it cannot be run, or training diverged; `OSError` where the disk is full.
     """
     largest = f"{run.spec.method.levels[0]:g}"
-    old = len(read_records(run.folder / RECORDS))  # are told again, or done again
+    layers = len(run.spec.load_plan().prunable)
+    old = count_closed(run.folder, layers)  # are told again, or done again
     told, score = 0, None
 
     def closed(found: Mapping[str, Any]) -> None:
         nonlocal told, score
-        told, score = told + 1, found["accuracy"].get(largest, score)
-        if told > old and found["stage"] == "train":
+        told += 1
+        if found["stage"] != "train":
+            return
+        score = found["accuracy"].get(largest, score)
+        if told > old:
             tell(int(found["round"]), score)
 
     simulate(run.spec, run.folder, data=data_folder(run), workers=workers, progress=closed)
@@ -44,6 +50,8 @@ def check_specs(runs: Sequence[Run]) -> None:
         ConfigError: a run was started with other settings; the message names them.
     """
     for run in runs:
+        if run.folder.is_dir() and not any(run.folder.iterdir()):
+            continue  # nobody's yet; nothing is claimed here
         if run.folder.exists():
             claim(run.folder, run.spec)
 

@@ -116,6 +116,7 @@ def record(
 ) -> Record:
     result = {
         "accuracy": dict(accuracy),
+        "rounds": sum(one["stage"] == "train" for one in rounds),
         "dense_bytes": DENSE_BYTES,
         "layers": ["conv.weight", "fc.weight"],
         "kept": {level: [30, 10] for level in accuracy},

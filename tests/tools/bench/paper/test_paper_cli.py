@@ -11,6 +11,7 @@ from paper_runs import plain, write_experiment, write_record
 from typer.testing import CliRunner, Result
 
 from fedsparse.errors import ConfigError
+from tools.bench import cli
 from tools.bench.paper.experiment import experiment_names, load_experiment
 from tools.bench.paper.grid import claim_folder, grid
 from tools.cli import app
@@ -26,7 +27,15 @@ def paper(*arguments: str) -> Result:
 def test_every_experiment_is_listed_with_its_runs() -> None:
     lines = paper("--list").stdout.splitlines()
     assert [line.split()[0] for line in lines] == list(experiment_names())
-    assert "mnist              153 runs   MNIST: methods and densities" in lines
+    assert "quick                5 runs   MNIST in short, density 0.05" in lines
+
+
+def test_the_help_is_as_wide_as_a_terminal_of_80_columns() -> None:
+    """Lines that are longer would be broken, and the rest of each stand alone."""
+    shown = [line.strip() for line in paper("--help").stdout.splitlines()]
+    said = (cli.paper.__doc__ or "").splitlines()
+    assert len(said) > 5
+    assert {line.strip() for line in said} <= set(shown)
 
 
 def test_the_runs_of_an_experiment_are_listed_with_what_is_done(tmp_path: Path) -> None:
@@ -60,6 +69,7 @@ def test_a_case_that_there_is_not_is_refused(tmp_path: Path) -> None:
 
 def test_the_table_is_printed_as_json_on_request(tmp_path: Path) -> None:
     path = write_experiment(tmp_path)
+    claim_folder(tmp_path / "out/tiny", load_experiment(str(path)))
     result = paper(str(path), "--report-only", "--json", "--output", str(tmp_path / "out"))
     assert result.exit_code == 0
     assert json.loads(result.stdout) == json.loads(
@@ -88,6 +98,7 @@ def test_without_matplotlib_the_command_says_how_to_get_it(
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     path = write_experiment(tmp_path)
+    claim_folder(tmp_path / "out/tiny", load_experiment(str(path)))
     result = paper(str(path), "--report-only", "--output", str(tmp_path / "out"))
     assert result.exit_code == 0
     assert 'no figures: they need matplotlib: pip install "fedsparse[bench]"' in result.stderr

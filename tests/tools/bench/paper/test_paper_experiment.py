@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 from paper_runs import EXPERIMENT, tiny, write_experiment
 
 from fedsparse.errors import ConfigError
+from fedsparse.plan.finding import find_plan
 from tools.bench.paper.experiment import experiment_names, load_experiment
 
 SHIPPED = ("cifar10", "cifar10_resnet18", "mnist", "mnist_hetero", "mnist_values", "quick", "watch")
@@ -50,7 +52,15 @@ def test_a_case_overrides_the_settings_of_all(tmp_path: Path) -> None:
         ("rounds = 4", 'rounds = 4\nengine = "tourch"', "engine must be one of sparse, torch"),
         ("batch_size", "batchsize", "training: unknown key 'batchsize'; did you mean 'batch_size'"),
         ("sense_devices = 2", "sense_device = 2", "settings: unknown key 'sense_device'"),
-        ("sense_devices = 2", "sense_devices = 7", "sense_devices: there are only 6 clients"),
+        ("sense_devices = 2", "sense_devices = 3", "case 'spdst': sense_devices: 3 .* is 2"),
+        ("sense_devices = 2", "sense_epochs = 10001", "sense_epochs must be at most 10000"),
+        ("batch_size = 16", "epochs = 10001", "case 'dense': training: epochs must be 1 to 10000"),
+        ("learning_rate = 0.05", "learning_rate = 1e300", "'dense': training: .* below 1e[+]15"),
+        ("batch_size = 16", "weight_decay = 1e15", "'dense': training: .* must be below 1e[+]15"),
+        ("seeds = [0, 1]", "seeds = [0, 2147483648]", r"splits: seeds must be 0 to 2\*\*31 - 1"),
+        ("seeds = [0, 1]", "seeds = [-1]", r"splits: seeds must be 0 to 2\*\*31 - 1, got \[-1\]"),
+        ("levels = [0.2, 0.1]", "levels = [0.2, 0.19999999]", "'jmwst'.*differ in six digits"),
+        ('plan = "digits"', 'plan = "no/plan.json"', "HERE/no/plan.json: cannot be read"),
         ("sense_devices = 2", "levels = [0.1]", "method: levels is for the cases to say"),
         ("alpha = 0.1", "alpha = 0.0", "splits: alpha must be 0.001 to 1000000, got 0"),
         ("alpha = 0.1", "alpha = 1000", "splits: 1000 is there twice"),
@@ -83,8 +93,25 @@ def test_what_is_wrong_in_a_file_is_named(
 ) -> None:
     assert EXPERIMENT.count(old) >= 1
     path = write_experiment(tmp_path, EXPERIMENT.replace(old, new, 1))
+    complaint = complaint.replace("HERE", re.escape(str(tmp_path)))
     with pytest.raises(ConfigError, match=f"tiny.toml.*{complaint}"):
         load_experiment(str(path))
+
+
+def test_the_plan_may_be_a_file_beside_the_experiment(tmp_path: Path) -> None:
+    plan = tmp_path / "models/mine.json"
+    plan.parent.mkdir()
+    plan.write_text(find_plan("digits").to_json(), encoding="utf-8")
+    text = EXPERIMENT.replace('plan = "digits"', 'plan = "models/mine.json"')
+    assert tiny(tmp_path, text).plan == str(plan)
+
+
+def test_more_clients_than_a_cohort_are_refused_for_stage_1_alone(tmp_path: Path) -> None:
+    head, _, rest = EXPERIMENT.partition('[[cases]]\nname = "spdst"')
+    _, _, expectations = rest.partition("[[expectations]]")
+    text = f"{head}[[expectations]]{expectations}".replace("sense_devices = 2", "sense_devices = 3")
+    text = text.replace('case = "spdst"', 'case = "dense"')
+    assert [case.name for case in tiny(tmp_path, text).cases] == ["dense"]
 
 
 def test_an_unknown_experiment_is_refused_with_the_nearest_name() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +18,7 @@ from paper_runs import EXPERIMENT, tiny, write_experiment
 
 from fedsparse.errors import ConfigError, DataError
 from tools.bench.paper.command import PaperRequest, run_paper
-from tools.bench.paper.grid import grid
+from tools.bench.paper.grid import claim_folder, grid
 from tools.bench.paper.runner import Train
 
 ONE_ALPHA = EXPERIMENT.replace("[[splits]]\nalpha = 0.1\nseeds = [0]\n", "")
@@ -41,6 +43,13 @@ def run(
         report_only=report_only,
     )
     return run_paper(request, train)
+
+
+def claimed(tmp_path: Path, text: str = ONE_ALPHA) -> Path:
+    """The experiment's folder, with nothing run yet."""
+    folder = tmp_path / "out/tiny"
+    claim_folder(folder, tiny(tmp_path, text))
+    return folder
 
 
 def starts(tmp_path: Path) -> dict[str, list[int]]:
@@ -107,7 +116,7 @@ def test_a_process_that_is_killed_is_a_failure_like_others(
 
 def test_runs_go_side_by_side_and_divide_the_workers(tmp_path: Path) -> None:
     """A pipe lets neither run end before both have opened it."""
-    assert run(tmp_path, text=ONE_SEED, report_only=True) == 0
+    claimed(tmp_path, ONE_SEED)
     os.mkfifo(tmp_path / "out/tiny/meeting")
     assert (
         run(tmp_path, paper_trainers.meet, text=ONE_SEED, only=("dense", "spdst"), workers=5) == 0
@@ -118,16 +127,82 @@ def test_runs_go_side_by_side_and_divide_the_workers(tmp_path: Path) -> None:
 
 
 def test_a_report_runs_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    claimed(tmp_path)
     assert run(tmp_path, report_only=True) == 0
     assert not starts(tmp_path)
     assert "No run is finished yet." in capsys.readouterr().out
+    assert (tmp_path / "out/tiny/table.md").is_file()
+
+
+def test_a_report_on_nothing_leaves_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(tmp_path, report_only=True) == 0
+    assert "No run is finished yet." in capsys.readouterr().out
+    assert not (tmp_path / "out").exists()
+    first = grid(tiny(tmp_path, ONE_ALPHA), claimed(tmp_path))[0]
+    first.folder.mkdir(parents=True)
+    assert run(tmp_path, report_only=True) == 0
+    assert not list(first.folder.iterdir())
+
+
+def test_a_report_on_a_folder_that_cannot_be_written_is_printed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Folders stand where files would, so that it fails for the superuser, too."""
+    assert run(tmp_path) == 0
+    folder = tmp_path / "out/tiny"
+    written = (folder / "experiment.json").stat().st_mtime_ns
+    for name in ("table.json", "table.md"):
+        (folder / name).unlink()
+        (folder / name).mkdir()
+    capsys.readouterr()
+    assert run(tmp_path, report_only=True) == 0
+    shown = capsys.readouterr()
+    assert "| 1000 | spdst | 0.05 | 88.00" in shown.out
+    assert f"printed only: {folder / 'table.json'}: not a regular file" in shown.err
+    with pytest.raises(ConfigError, match=r"table.json: not a regular file; .* another --output"):
+        run(tmp_path)
+    assert (folder / "experiment.json").stat().st_mtime_ns == written
+
+
+@pytest.mark.parametrize("place", ["out", "out/tiny"])
+@pytest.mark.parametrize("report_only", [False, True])
+def test_an_output_that_is_a_file_is_refused(tmp_path: Path, place: str, report_only: bool) -> None:
+    (tmp_path / place).parent.mkdir(exist_ok=True)
+    (tmp_path / place).write_text("thesis", encoding="utf-8")
+    with pytest.raises(ConfigError, match=f"{tmp_path / 'out'}.*; .* take another --output"):
+        run(tmp_path, report_only=report_only)
+    assert (tmp_path / place).read_text(encoding="utf-8") == "thesis"
+
+
+def test_an_output_on_a_disk_that_is_read_only_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, *arguments: object, **options: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(ConfigError, match=r"out/.*: Read-only file system; .* another --output"):
+        run(tmp_path)
+
+
+def test_a_damaged_run_is_found_before_others_are_started(tmp_path: Path) -> None:
+    assert run(tmp_path, only=("dense",)) == 0
+    damaged = tmp_path / "out/tiny/runs/dense-a1000-s0"
+    (damaged / "result.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(ConfigError, match=f"remove {damaged}, and it is run again"):
+        run(tmp_path)
+    assert all(name.startswith("dense") for name in starts(tmp_path))
+    shutil.rmtree(damaged)
+    assert run(tmp_path) == 0
+    assert set(starts(tmp_path)) == set(NAMES)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_whatever_ends_the_command_ends_its_runs(tmp_path: Path, number: signal.Signals) -> None:
     experiment = write_experiment(tmp_path)
-    assert run(tmp_path, text=EXPERIMENT, report_only=True) == 0
-    pipe = tmp_path / "out/tiny/pids"
+    pipe = claimed(tmp_path, EXPERIMENT) / "pids"
     os.mkfifo(pipe)
     places = f"Path({str(experiment)!r}), Path({str(tmp_path / 'out')!r})"
     code = (
@@ -147,7 +222,7 @@ def test_whatever_ends_the_command_ends_its_runs(tmp_path: Path, number: signal.
         assert pids.read() == ""  # the end of the pipe: nobody holds it open any more
     _, said = command.communicate(timeout=60)
     assert command.returncode == {2: 130, 15: 143, 9: -9}[number]
-    assert ("the same command goes on from here" in said) == (number == signal.SIGINT)
+    assert ("the same command goes on from here" in said) == (number != signal.SIGKILL)
     assert child != command.pid
     assert "Traceback" not in said
 
@@ -162,8 +237,7 @@ def test_whatever_ends_the_command_ends_its_runs(tmp_path: Path, number: signal.
 def test_the_folder_of_another_experiment_is_refused_and_left_alone(
     tmp_path: Path, old: str, new: str, complaint: str
 ) -> None:
-    assert run(tmp_path, report_only=True) == 0
-    folder = tmp_path / "out/tiny"
+    folder = claimed(tmp_path)
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     with pytest.raises(ConfigError, match=complaint):
         run(tmp_path, text=ONE_ALPHA.replace(old, new))
@@ -185,10 +259,10 @@ def test_fewer_samples_than_clients_are_found_before_anything_is_written(tmp_pat
 
 
 def test_a_run_that_was_started_with_other_settings_is_refused(tmp_path: Path) -> None:
-    first = grid(tiny(tmp_path, ONE_ALPHA), tmp_path / "out/tiny")[0]
-    assert run(tmp_path, report_only=True) == 0
+    first = grid(tiny(tmp_path, ONE_ALPHA), claimed(tmp_path))[0]
     first.folder.mkdir(parents=True)
     (first.folder / "spec.json").write_text(json.dumps(first.spec.to_document()), encoding="utf-8")
     assert run(tmp_path, report_only=True) == 0
+    assert not (first.folder / "result.json").exists()
     with pytest.raises(ConfigError, match=r"training.learning_rate is 0.05, not 0.06"):
         run(tmp_path, text=ONE_ALPHA.replace("learning_rate = 0.05", "learning_rate = 0.06"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from paper_runs import EXPERIMENT, client, closed_round, evolved, plain, record, tiny, write_record
 
 from fedsparse.errors import ConfigError
-from tools.bench.paper.records import read_record
+from tools.bench.paper.records import count_closed, read_record
 from tools.bench.paper.report import write_report
 from tools.bench.paper.summary import consensus_of, summarise
 from tools.bench.paper.table import make_table
@@ -85,7 +86,7 @@ def test_the_whole_job_counts_stage_1_and_masks_against_training_rounds_of_dense
     assert cost.mask_bytes == 40
     assert cost.mask_bytes_a_client_round == 20
     assert cost.multiply_adds == 150
-    assert cost.compute_ratio == pytest.approx(2000 / 150)
+    assert cost.compute_ratio == pytest.approx(1000 / 150)  # one round of dense: it has two
     assert cost.train_s == 1.0
 
 
@@ -189,8 +190,89 @@ def test_a_run_is_read_once_it_is_finished(tmp_path: Path) -> None:
     assert other == replace(run, alpha=0.1, seed=3)
 
 
-def test_a_damaged_file_is_named(tmp_path: Path) -> None:
+SENSED = closed_round(0, [client(0.05, 9, 9)], stage="sense", accuracy={"0.05": 0.1})
+
+
+def test_a_round_of_stage_1_may_come_first(tmp_path: Path) -> None:
+    run = plain("spdst", 0.05, 0.88)
+    write_record(tmp_path, replace(run, rounds=(SENSED, *run.rounds)))
+    found = read_record(tmp_path, case="spdst", alpha=1000.0, seed=0)
+    assert found is not None
+    assert [one["round"] for one in found.training] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "complaint"),
+    [
+        ("result.json", "{", "Expecting property name"),
+        ("result.json", "{}", "rounds: expected a whole number from 1, got None"),
+        ("result.json", "[]", r"the file: expected a table, got \[\]"),
+        ("result.json", '{"rounds": 2, "dense_bytes": 1, "accuracy": 1}', "accuracy: expected a t"),
+        ("rounds.jsonl", "", "round 1 is missing, of 2"),
+        ("rounds.jsonl", "{", "round 1 is missing, of 2"),
+        ("rounds.jsonl", "{}\n", "line 1: up_bytes: expected a whole number from 1, got None"),
+        ("rounds.jsonl", "[]\n", r"line 1: a round: expected a table, got \[\]"),
+        ("rounds.jsonl", "\0\0\n", "line 1: Expecting value"),
+    ],
+)
+def test_a_damaged_file_is_named_with_the_way_out(
+    tmp_path: Path, name: str, text: str, complaint: str
+) -> None:
     write_record(tmp_path, plain("spdst", 0.05, 0.88))
-    (tmp_path / "rounds.jsonl").write_text("{", encoding="utf-8")
-    with pytest.raises(ConfigError, match=r"rounds.jsonl: damaged"):
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    way_out = re.escape(f"remove {tmp_path}, and it is run again")
+    with pytest.raises(ConfigError, match=rf"{name}: damaged \({complaint}.*\): {way_out}"):
         read_record(tmp_path, case="spdst", alpha=1000.0, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "complaint"),
+    [
+        ("stage", "evaluate", "stage: expected sense or train, got 'evaluate'"),
+        ("multiply_adds", 0, "multiply_adds: expected a whole number from 1, got 0"),
+        ("accuracy", {"0.05": None}, "accuracy: expected a number, got None"),
+        ("train_s", float("nan"), "train_s: expected a number, got nan"),
+        ("clients", None, "clients: expected a list, got None"),
+        ("clients", [{"level": 0.05}], "up_bytes: expected a whole number from 0, got None"),
+        ("consensus", {"clients": [0.5]}, r"consensus: clients: expected 2 numbers, got \[0.5\]"),
+    ],
+)
+def test_a_key_of_a_round_that_cannot_be_counted_is_named(
+    tmp_path: Path, key: str, value: object, complaint: str
+) -> None:
+    run = plain("spdst", 0.05, 0.88)
+    write_record(tmp_path, replace(run, rounds=(run.rounds[0], {**run.rounds[1], key: value})))
+    with pytest.raises(ConfigError, match=f"line 2: {complaint}"):
+        read_record(tmp_path, case="spdst", alpha=1000.0, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("order", "complaint"),
+    [
+        ([1], "round 2 is missing, of 2"),
+        ([2], "round 1 is missing, of 2"),
+        ([2, 1], "round 1 is missing, of 2"),
+        ([1, 1, 2], "round 2 is missing, of 2"),
+        ([1, 2, 2], "there are too many rounds, of 2"),
+        ([1, 0, 2], "round 2 is missing, of 2"),
+    ],
+)
+def test_a_finished_run_has_every_training_round_once_and_in_order(
+    tmp_path: Path, order: list[int], complaint: str
+) -> None:
+    run = plain("spdst", 0.05, 0.88)
+    rounds = {0: SENSED, 1: run.rounds[0], 2: run.rounds[1]}
+    write_record(tmp_path, replace(run, rounds=tuple(rounds[number] for number in order)))
+    with pytest.raises(ConfigError, match=complaint):
+        read_record(tmp_path, case="spdst", alpha=1000.0, seed=0)
+
+
+def test_an_unfinished_run_counts_its_whole_lines(tmp_path: Path) -> None:
+    assert count_closed(tmp_path, 2) == 0
+    write_record(tmp_path, plain("spdst", 0.05, 0.88))
+    path = tmp_path / "rounds.jsonl"
+    path.write_text(path.read_text(encoding="utf-8") + '{"round": 3, "st', encoding="utf-8")
+    assert count_closed(tmp_path, 2) == 2
+    path.write_text("{}\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"rounds.jsonl: damaged \(line 1.*remove"):
+        count_closed(tmp_path, 2)
