@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -19,19 +21,26 @@ from flash_reference import (
     weights_of,
 )
 
+from aggregator.accumulate import fold
+from aggregator.model import GlobalModel
+from aggregator.updates import Contribution
 from edge_client.runtime.sparse import SparseEngine
-from fedsparse.methods.masked_mean import MaskedMean
-from fedsparse.methods.method import Method, make_method
+from fedsparse.methods.method import make_method
 from fedsparse.methods.state import ServerState
+from fedsparse.methods.statistics import running_positions
 from fedsparse.plan import Plan
 from fedsparse.plan.builder import PlanBuilder
-from fedsparse.types import BoolArray, Weights
+from fedsparse.sparsity.masks import counts_of
+from fedsparse.types import BoolArray, Float32Array, Weights
+from fedsparse.wire.messages import Stage, Update
 
 ROUNDS: Final = 3
 RATE: Final = 0.05
 BATCH: Final = 5
 TOLERANCE: Final = 1e-5
 LEVELS: Final = (0.4, 0.3, 0.2)  # {1, 0.75, 0.5} x d_max
+
+Examples = Callable[[int], int]  # of a client
 
 
 def small_plan() -> Plan:
@@ -62,27 +71,69 @@ def batches_of(client: int) -> list[Batch]:
     ]
 
 
+def as_many(client: int) -> int:
+    """All clients have the same number of examples."""
+    return 15
+
+
+def more_and_more(client: int) -> int:
+    """The reference has no such number: it counts every client once."""
+    return 5 + 10 * client
+
+
 def our_round(
-    method: Method, state: ServerState, levels: dict[int, float], round_id: int, examples: int = 15
+    model: GlobalModel, levels: dict[int, float], round_index: int, examples: Examples
 ) -> ServerState:
-    """A round of ours: what clients of these levels make of the state."""
-    mean = MaskedMean(PLAN.num_prunable, PLAN.num_dense, reference_compat=method.reference_compat)
-    for client, level in levels.items():
-        mask = state.masks[level]
-        engine = SparseEngine(PLAN, mask, state.level_weights(level), batch_size=BATCH)
+    """A round of ours: clients of these levels train, and the gateway takes in what they made."""
+    sent = model.state
+    digests = {level: model.level_digest(level) for level in levels.values()}
+
+    def trained(name: str) -> tuple[Update, Contribution]:
+        client = int(name)
+        level = levels[client]
+        mask = sent.masks[level]
+        engine = SparseEngine(PLAN, mask, sent.level_weights(level), batch_size=BATCH)
         for samples, labels in batches_of(client):
             engine.train_step(samples, labels, learning_rate=RATE)
-        mean.add(np.flatnonzero(mask), engine.weights(), examples)
-    return method.next_state(state, mean.result(state.weights), [], round_id)
+        update = Update(
+            job="parity",
+            round_id=round_index + 1,
+            stage=Stage.TRAIN,
+            level=level,
+            num_examples=examples(client),
+            mask_digest=digests[level],
+            parts=(),
+        )
+        counts = counts_of(PLAN, mask)
+        return update, Contribution(mask=mask, weights=engine.weights(), counts=counts)
+
+    folded = fold(
+        PLAN,
+        [str(client) for client in levels],
+        trained,
+        sent.weights,
+        evolved=False,
+        reference_compat=model.method.reference_compat,
+        level_statistics=True,  # the switch alone is to bring back the reference's
+    )
+    model.absorb(Stage.TRAIN, round_index, folded, seed=0)
+    return model.state
 
 
-def start(name: str, levels: tuple[float, ...], *, compat: bool) -> tuple[Method, ServerState]:
+def start(folder: Path, name: str, levels: tuple[float, ...], *, compat: bool) -> GlobalModel:
     rng = np.random.default_rng(3)
     method = make_method(name, levels, plan=PLAN, rounds=ROUNDS, reference_compat=compat)
     state = method.initial(rng)
     if method.senses:
         state = method.after_sense(state, [(1, (60, 200, 500)), (1, (80, 180, 480))], rng)
-    return method, state
+    return GlobalModel(PLAN, method, state, folder, {})
+
+
+def running(weights: Weights) -> Float32Array:
+    """The running statistics of batch-norm, `(num_running,)`."""
+    found: Float32Array = weights.dense[running_positions(PLAN)]
+    assert found.size == 12
+    return found
 
 
 def largest_difference(ours: Weights, reference: State) -> float:
@@ -93,23 +144,46 @@ def largest_difference(ours: Weights, reference: State) -> float:
     )
 
 
-def moved(state: ServerState, begun: ServerState) -> float:
-    return float(np.abs(state.weights.prunable - begun.weights.prunable).max())
+def pdst(
+    folder: Path, *, compat: bool, examples: Examples
+) -> tuple[list[ServerState], list[State]]:
+    """The states of a job at one level before it and after each round, ours and the reference's."""
+    model = start(folder, "pdst", (0.2,), compat=compat)
+    ours, theirs = [model.state], [state_of(PLAN, model.state.weights)]
+    masks = masks_of(PLAN, model.state.masks[0.2])
+    for index, cohort in enumerate([(0, 1, 2), (3, 1, 4), (2, 0, 4)]):
+        ours.append(our_round(model, dict.fromkeys(cohort, 0.2), index, examples))
+        trained = [
+            local_training(PLAN, theirs[-1], masks, batches_of(client), RATE) for client in cohort
+        ]
+        theirs.append(average_weights(trained))
+    return ours, theirs
 
 
-@pytest.mark.parametrize("compat", [True, False])
-def test_pdst_gives_the_references_weights(compat: bool) -> None:
-    method, state = start("pdst", (0.2,), compat=compat)
-    begun = state
-    reference = state_of(PLAN, state.weights)
-    masks = masks_of(PLAN, state.masks[0.2])
-    for round_id, cohort in enumerate([(0, 1, 2), (3, 1, 4), (2, 0, 4)]):
-        state = our_round(method, state, dict.fromkeys(cohort, 0.2), round_id)
-        reference = average_weights(
-            [local_training(PLAN, reference, masks, batches_of(one), RATE) for one in cohort]
-        )
+@pytest.mark.parametrize(
+    ("compat", "examples"), [(True, as_many), (True, more_and_more), (False, as_many)]
+)
+def test_pdst_gives_the_references_weights(
+    tmp_path: Path, compat: bool, examples: Examples
+) -> None:
+    ours, theirs = pdst(tmp_path, compat=compat, examples=examples)
+    for state, reference in zip(ours, theirs, strict=True):
         assert largest_difference(state.weights, reference) <= TOLERANCE
-    assert moved(state, begun) > 100 * TOLERANCE
+    moved = np.abs(ours[-1].weights.prunable - ours[0].weights.prunable)
+    assert moved.max() > 100 * TOLERANCE
+
+
+def test_running_statistics_are_plainly_averaged_by_the_switch(tmp_path: Path) -> None:
+    """What is sent next is what the reference has; without the switch examples count."""
+    ours, theirs = pdst(tmp_path / "compat", compat=True, examples=more_and_more)
+    for state, reference in zip(ours, theirs, strict=True):
+        plain = running(weights_of(PLAN, reference))
+        np.testing.assert_allclose(running(state.weights_at(0.2)), plain, atol=TOLERANCE)
+        assert state.statistics is None
+    assert np.abs(running(ours[-1].weights) - running(ours[0].weights)).max() > 0.1
+    weighted, _ = pdst(tmp_path / "ours", compat=False, examples=more_and_more)
+    apart = running(weighted[-1].weights_at(0.2)) - running(weights_of(PLAN, theirs[-1]))
+    assert np.abs(apart).max() > 100 * TOLERANCE
 
 
 # In its round 0 the reference gives everyone the largest budget. The last round has no client that
@@ -121,15 +195,17 @@ COHORTS: Final = (
 )
 
 
-def hetero(*, compat: bool, examples: int = 15) -> tuple[list[ServerState], list[State]]:
+def hetero(
+    folder: Path, *, compat: bool, examples: Examples = as_many
+) -> tuple[list[ServerState], list[State]]:
     """The states of a hetero job after each round, ours and the reference's."""
-    method, state = start("spdst", LEVELS, compat=compat)
-    reference = state_of(PLAN, state.weights)
-    top = masks_of(PLAN, state.masks[LEVELS[0]])
+    model = start(folder, "spdst", LEVELS, compat=compat)
+    reference = state_of(PLAN, model.state.weights)
+    top = masks_of(PLAN, model.state.masks[LEVELS[0]])
     masks = dict.fromkeys(LEVELS, top)
     ours, theirs = [], []
-    for round_id, cohort in enumerate(COHORTS):
-        state = our_round(method, state, cohort, round_id, examples)
+    for index, cohort in enumerate(COHORTS):
+        state = our_round(model, cohort, index, examples)
         trained = [
             local_training(PLAN, reference, masks[level], batches_of(client), RATE)
             for client, level in cohort.items()
@@ -148,20 +224,32 @@ def joined(masks: dict[str, npt.NDArray[np.float64]]) -> BoolArray:
     return np.concatenate([np.asarray(masks[t.name]).ravel() != 0 for t in PLAN.prunable])
 
 
-def test_hetero_aggregation_gives_the_references_weights() -> None:
-    ours, theirs = hetero(compat=True)
+@pytest.mark.parametrize("examples", [as_many, more_and_more])
+def test_hetero_aggregation_gives_the_references_weights(
+    tmp_path: Path, examples: Examples
+) -> None:
+    ours, theirs = hetero(tmp_path, compat=True, examples=examples)
     for state, reference in zip(ours, theirs, strict=True):
         assert largest_difference(state.weights, reference) <= TOLERANCE
 
 
-def test_hetero_parity_is_that_of_the_switch() -> None:
+def test_hetero_parity_is_that_of_the_switch(tmp_path: Path) -> None:
     """Without it what nobody holds keeps its value, and lower levels are another choice."""
-    ours, theirs = hetero(compat=False)
+    ours, theirs = hetero(tmp_path, compat=False)
     assert largest_difference(ours[0].weights, theirs[0]) <= TOLERANCE  # all at d_max: no choice
     assert largest_difference(ours[-1].weights, theirs[-1]) > 100 * TOLERANCE
 
 
-def test_a_level_of_the_reference_moves_every_round() -> None:
-    ours, _ = hetero(compat=True)
+@pytest.mark.parametrize("compat", [True, False])
+def test_levels_share_the_running_statistics_of_the_reference(tmp_path: Path, compat: bool) -> None:
+    ours, theirs = hetero(tmp_path, compat=compat)
+    mixture = running(weights_of(PLAN, theirs[-1]))
+    apart = [np.abs(running(ours[-1].weights_at(level)) - mixture).max() for level in LEVELS]
+    assert (max(apart) <= TOLERANCE) == compat
+    assert compat or min(apart) > 100 * TOLERANCE
+
+
+def test_a_level_of_the_reference_moves_every_round(tmp_path: Path) -> None:
+    ours, _ = hetero(tmp_path, compat=True)
     assert [state.mask_epoch for state in ours] == [2, 3, 4]
     assert not ours[-1].weights.prunable[~ours[-1].masks[0.3] & ours[-1].masks[0.4]].all()
