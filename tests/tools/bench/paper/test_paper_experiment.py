@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import re
+from dataclasses import fields
 from pathlib import Path
+from typing import Any, Final
 
 import pytest
 from paper_runs import EXPERIMENT, tiny, write_experiment
 
+from aggregator.job import MethodConfig, TrainingConfig, ValuesConfig
 from fedsparse.errors import ConfigError
 from fedsparse.plan.finding import find_plan
-from tools.bench.paper.experiment import experiment_names, load_experiment
+from tools.bench.paper.case import Case, Expectation, Split
+from tools.bench.paper.experiment import Experiment, experiment_names, load_experiment
 
+DOCUMENT: Final = Path(__file__).parents[4] / "docs/experiments.md"
 SHIPPED = ("cifar10", "cifar10_resnet18", "mnist", "mnist_hetero", "mnist_values", "quick", "watch")
 
 
@@ -112,6 +117,16 @@ def test_more_clients_than_a_cohort_are_refused_for_stage_1_alone(tmp_path: Path
     text = f"{head}[[expectations]]{expectations}".replace("sense_devices = 2", "sense_devices = 3")
     text = text.replace('case = "spdst"', 'case = "dense"')
     assert [case.name for case in tiny(tmp_path, text).cases] == ["dense"]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [Experiment, Split, Case, Expectation, MethodConfig, TrainingConfig, ValuesConfig],
+)
+def test_every_key_is_in_the_tables_of_the_document(kind: type[Any]) -> None:
+    lines = DOCUMENT.read_text(encoding="utf-8").partition("### All keys")[2].splitlines()
+    keys = {key for line in lines if "|" in line for key in re.findall(r"`\[?(\w+)", line)}
+    assert {field.name for field in fields(kind)} <= keys | {"splits", "cases", "expectations"}
 
 
 def test_an_unknown_experiment_is_refused_with_the_nearest_name() -> None:
