@@ -126,6 +126,11 @@ class VirtualClient:
         self._channel.start()
 
     @property
+    def task_level(self) -> float:
+        """The level of the task; 0 while there is none."""
+        return self._task.level if self._task is not None else 0.0
+
+    @property
     def order(self) -> TrainOrder | None:
         """The task that waits to be trained."""
         return self._order
@@ -185,6 +190,8 @@ class VirtualClient:
                 effects = self._rounds.received(message, digest)
                 if effects and message.verdict is Verdict.ACCEPTED and self._lost:
                     self._keep_lost()
+                if effects and message.verdict is not Verdict.ACCEPTED:
+                    self.failure = message.reason or message.verdict.value
                 self._perform(effects)
             case _:
                 pass

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from fedsparse.sparsity.densities import layer_slices
 from fedsparse.transport.base import Received
@@ -17,6 +18,8 @@ from tools.simulation.cohort import Population
 from tools.simulation.consensus import Consensus
 from tools.simulation.pool import Pool
 from tools.simulation.spec import SimulationError
+
+ATTEMPTS: Final = 3  # of a round from which no update is accepted
 
 
 @dataclass(slots=True)
@@ -134,6 +137,12 @@ class Fleet:
         leaving, self._online = self._online, {}
         for one in leaving.values():
             one.hear_receipt()
+        if offer.attempt >= ATTEMPTS:
+            reasons = [one.failure for one in leaving.values() if one.failure]
+            raise SimulationError(
+                f"round {offer.round_id}: no update was accepted, {ATTEMPTS} times: "
+                f"{reasons[0] if reasons else 'for no reason given'}"
+            )
         self._at_offer(offer)
         for one in leaving.values():
             one.leave()
@@ -159,7 +168,7 @@ class Fleet:
             evolved = one.trained(answer)
             if one.failure:
                 self._work.failures.append(one.failure)
-            if evolved is not None and one.level == max(self._population.levels):
+            if evolved is not None and one.task_level == max(self._population.levels):
                 self._note(evolved)
         if len(self._work.failures) >= len(waiting):
             raise SimulationError(f"the training of every client failed: {self._work.failures[0]}")

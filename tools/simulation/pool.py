@@ -10,7 +10,7 @@ from concurrent.futures.process import BrokenProcessPool
 from types import TracebackType
 from typing import Final
 
-from fedsparse.errors import FedSparseError
+from fedsparse.errors import EngineError, LocalProtocolError
 from fedsparse.plan import Plan
 from fedsparse.stopping import die_with_parent
 from fedsparse.wire.messages import Evaluation
@@ -100,5 +100,5 @@ def _score(order: ScoreOrder) -> Evaluation:
 def _attempt(worker: Worker, order: TrainOrder) -> TrainAnswer:
     try:
         return worker.train(order)
-    except FedSparseError as error:
+    except (EngineError, LocalProtocolError) as error:  # training diverged
         return TrainAnswer(failure=str(error))

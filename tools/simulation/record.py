@@ -11,7 +11,6 @@ from fedsparse.types import BoolArray
 from tools.simulation.consensus import Consensus
 from tools.simulation.fleet import Work
 
-RECORDS: Final = "rounds.jsonl"
 BYTES: Final = ("up", "down", "up_mask", "down_mask")
 
 

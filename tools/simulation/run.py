@@ -31,7 +31,7 @@ from tools.simulation.cohort import Population
 from tools.simulation.data import Split, open_split
 from tools.simulation.fleet import Fleet
 from tools.simulation.pool import Pool
-from tools.simulation.record import RECORDS, Recorder, read_records
+from tools.simulation.record import Recorder, read_records
 from tools.simulation.scoring import SimulatedScoring
 from tools.simulation.snapshot import Workspace
 from tools.simulation.spec import RunSpec, SimulationError, claim
@@ -142,7 +142,7 @@ class _Run:
         progress: Progress,
     ) -> None:
         self._pause_s = snapshot_s
-        self._spec, self._plan, self._folder = spec, plan, folder
+        self._spec, self._plan = spec, plan
         self._workspace = Workspace.of(folder)
         state = self._workspace.restore()
         live = self._workspace.live
@@ -171,7 +171,7 @@ class _Run:
         )
         self._wall_s, self._began_s = 0.0, time.monotonic()
         self._recorder = Recorder(
-            folder / RECORDS, self._fleet.take_work, self._server_mask, progress
+            self._workspace.records, self._fleet.take_work, self._server_mask, progress
         )
         self._resume(state, progress)
         self._aggregator = Aggregator(
@@ -218,10 +218,10 @@ class _Run:
 
     def _resume(self, state: dict[str, Any] | None, progress: Progress) -> None:
         """Bring clients and records to the moment of the snapshot."""
-        records = self._folder / RECORDS
-        kept = read_records(records)[: state["records"] if state else 0]
-        lines = "".join(json.dumps(one, separators=(",", ":")) + "\n" for one in kept)
-        records.write_text(lines, encoding="utf-8")
+        records = self._workspace.records
+        if state is None:
+            records.write_bytes(b"")
+        kept = read_records(records)
         for record in kept:
             progress(record)
         if state is not None:
@@ -236,7 +236,7 @@ class _Run:
         if now_s < self._saved_s + self._pause_s or not self._workspace.has_checkpoint:
             return
         state = {
-            "records": len(read_records(self._folder / RECORDS)),
+            "records": len(read_records(self._workspace.records)),
             "closed": self._recorder.closed,
             "fleet": self._fleet.to_document(),
             "wall_s": self._wall_s + now_s - self._began_s,

@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from aggregator.checkpoint import CHECKPOINT
+from fedsparse.durable import write_durably
 from fedsparse.errors import ConfigError
 
 STATE: Final = "state.json"
 OWN_MASKS: Final = "own-masks"
 MASKS: Final = "masks"
+RECORDS: Final = "rounds.jsonl"
 RESIDUALS: Final = "residuals"
 SHELF: Final = "shelf"
 FILES: Final = (CHECKPOINT, OWN_MASKS, SHELF, MASKS, RESIDUALS)
@@ -41,6 +43,11 @@ class Workspace:
     def of(cls, folder: Path) -> Workspace:
         """Those below a run's folder."""
         return cls(live=folder / "live", kept=folder / "snapshot")
+
+    @property
+    def records(self) -> Path:
+        """What was recorded of each round."""
+        return self.live.with_name(RECORDS)
 
     @property
     def masks(self) -> Path:
@@ -73,6 +80,7 @@ class Workspace:
         fresh.mkdir()
         for name in FILES:
             _link(self.live / name, fresh / name)
+        shutil.copyfile(self.records, fresh / RECORDS)
         (fresh / STATE).write_text(json.dumps(state), encoding="utf-8")
         old = self.kept.with_name("snapshot.old")
         if self.kept.exists():
@@ -94,14 +102,17 @@ class Workspace:
             folder.mkdir(parents=True)
         if not self.kept.exists():
             return None
-        for name in FILES:
-            _link(self.kept / name, self.live / name)
+        damaged = f"remove {self.kept.parent} to run it afresh"
         try:
             state: dict[str, Any] = json.loads((self.kept / STATE).read_text(encoding="utf-8"))
+            records = (self.kept / RECORDS).read_bytes()
         except (OSError, ValueError) as error:
-            raise ConfigError(
-                f"{self.kept} is damaged ({error}): remove {self.kept.parent} to run it afresh"
-            ) from error
+            raise ConfigError(f"{self.kept} is damaged ({error}): {damaged}") from error
+        if not (self.kept / CHECKPOINT).exists() or records.count(b"\n") != state.get("records"):
+            raise ConfigError(f"{self.kept} is not whole: {damaged}")
+        for name in FILES:
+            _link(self.kept / name, self.live / name)
+        write_durably(self.records, records)
         return state
 
     def clear(self) -> None:

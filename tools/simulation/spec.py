@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from aggregator.job import CohortConfig, JobConfig, MethodConfig, TrainingConfig, ValuesConfig
+from fedsparse.durable import write_durably
 from fedsparse.errors import ConfigError, FedSparseError
 from fedsparse.plan import Plan
 from fedsparse.plan.finding import find_plan
@@ -124,10 +125,12 @@ def claim(folder: Path, spec: RunSpec) -> None:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise ConfigError(f"{folder} holds files that no simulation wrote: choose another")
         folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(wanted, indent=2) + "\n", encoding="utf-8")
+        write_durably(path, (json.dumps(wanted, indent=2) + "\n").encode())
         return
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(found, dict):
+            raise ValueError("no table")
     except ValueError as error:
         raise ConfigError(f"{path} is damaged ({error}): move {folder} away") from error
     if found != wanted:

@@ -29,6 +29,7 @@ from edge_client.trainer.work import (
     make_update,
     train,
 )
+from fedsparse.errors import DataError
 from fedsparse.plan import Plan
 from fedsparse.score import score
 from fedsparse.sparsity.masks import counts_of
@@ -37,6 +38,7 @@ from fedsparse.sparsity.values import decode_values
 from fedsparse.types import BoolArray, Float32Array, IntArray, Weights
 from fedsparse.wire.headers import decode_message, encode_message, split_parts
 from fedsparse.wire.messages import Evaluation, Task
+from tools.simulation.spec import SimulationError
 
 ENGINES_KEPT: Final = 4
 # From this density on dense kernels are faster; a rule, not a race, so that a seed gives the same
@@ -131,13 +133,13 @@ class Worker:
         optimizer = Optimizer(
             momentum=task.momentum, weight_decay=task.weight_decay, power=task.power
         )
-        engine = self._engine(
-            mask, order.mask, weights, task.batch_size, optimizer, engine_seed(task)
-        )
+        self._engine(mask, order.mask, weights, task.batch_size, optimizer, engine_seed(task))
         samples = _all_of(order.samples, self.plan)
+        # While it trains, an engine's mask may move: it is kept only if it comes back as it was.
+        key, engine = self._engines.popitem()
         trained = train(engine, self.plan, task, mask, samples)
-        if trained.mask is not mask:  # the engine is no longer one of the mask that it is kept for
-            self._engines.popitem()
+        if trained.mask is mask:
+            self._engines[key] = engine
         residual = None
         if keeps_residual(task):
             residual = decode_residual(order.residual, task, self.plan, order.masks)
@@ -250,5 +252,8 @@ def sample_multiply_adds(plan: Plan, kept: tuple[int, ...]) -> int:
 
 def _all_of(path: Path, plan: Plan) -> Samples:
     """A client's samples; it trains on all of them."""
-    x, y = load_samples(path, plan)
+    try:
+        x, y = load_samples(path, plan)
+    except DataError as error:
+        raise SimulationError(f"{error}; remove {path.parent}, and it is made again") from error
     return Samples(x=x, y=y, trained=np.arange(len(y)), held_out=np.empty(0, np.intp))

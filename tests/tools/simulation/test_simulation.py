@@ -11,12 +11,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from aggregator.job import MethodConfig, TrainingConfig, ValuesConfig
-from fedsparse.errors import ConfigError, FedSparseError
+from fedsparse.errors import ConfigError, EngineError, FedSparseError
+from fedsparse.sparsity.densities import uniform_counts
+from fedsparse.sparsity.initial import initial_weights
+from fedsparse.sparsity.masks import random_mask
+from fedsparse.sparsity.packing import mask_digest, pack
+from fedsparse.sparsity.values import encode_values
+from fedsparse.types import Weights
+from fedsparse.wire.headers import encode_message
+from fedsparse.wire.messages import Part, Stage, Task
+from tools.simulation.data import open_split
 from tools.simulation.run import simulate
 from tools.simulation.spec import RunSpec, SimulationError, claim
+from tools.simulation.worker import TrainOrder, Worker
 
 SPEC = RunSpec(
     dataset="digits",
@@ -195,3 +206,67 @@ def test_torch_and_the_kernels_go_the_same_way(calm: Path, tmp_path: Path) -> No
 def test_an_impossible_run_is_refused(changes: dict[str, Any], complaint: str) -> None:
     with pytest.raises(FedSparseError, match=complaint):
         replace(SPEC, **changes)
+
+
+def test_updates_that_are_all_refused_end_the_run_with_the_reason(
+    calm: Path, tmp_path: Path
+) -> None:
+    """One step a client, so far that weights are finite and beyond what the gateway takes."""
+    spec = replace(
+        SPEC,
+        method=replace(SPEC.method, name="pdst"),
+        training=replace(SPEC.training, batch_size=64, learning_rate=1e9, learning_rate_end=1e9),
+    )
+    with pytest.raises(SimulationError, match=r"no update was accepted, 3 times: .*diverged"):
+        simulate(spec, tmp_path, data=calm / "data")
+
+
+def test_consensus_is_of_the_masks_of_the_largest_level_alone(calm: Path, tmp_path: Path) -> None:
+    result = simulate(SPEC, tmp_path, data=calm / "data")
+    largest = sum(result["kept"]["0.2"])
+    for one in records(tmp_path):
+        if one["consensus"] is not None:
+            masks = [c for c in one["clients"] if c["level"] == 0.2]
+            assert len(masks) < len(one["clients"])  # levels in turn
+            assert sum(one["consensus"]["kept"]) == len(masks) * largest
+
+
+def test_an_engine_whose_training_failed_is_not_taken_again(calm: Path) -> None:
+    """Its mask may have moved before: the next client would train other positions."""
+    data = open_split(SPEC, calm / "data")
+    plan, rng = SPEC.load_plan(), np.random.default_rng(0)
+    counts = uniform_counts(plan, 0.1)
+    mask, weights = random_mask(plan, counts, rng), initial_weights(plan, counts, rng)
+    values = encode_values(
+        Weights(prunable=weights.prunable[mask], dense=weights.dense), "f32", counts
+    )
+
+    def order(learning_rate: float) -> TrainOrder:
+        task = Task(
+            job="j", round_id=1, attempt=0, stage=Stage.TRAIN, plan_digest=plan.digest,
+            parts=(Part(name="values", codec="f32", size=len(values)),), level=0.1,
+            mask_digest=mask_digest(plan.digest, mask), learning_rate=learning_rate,
+            batch_size=8, evolve=True, prune_rate=0.3,
+        )  # fmt: skip
+        frame = encode_message(task, values)
+        return TrainOrder(
+            frame=frame, mask=pack(mask), samples=data.clients[0], residual=calm, masks=calm
+        )
+
+    used = Worker(plan, "sparse")
+    with pytest.raises(EngineError, match="diverged"):
+        used.train(order(30.0))
+    again, fresh = used.train(order(0.1)), Worker(plan, "sparse").train(order(0.1))
+    assert (again.frame, again.mask) == (fresh.frame, fresh.mask)
+
+
+def test_a_snapshot_that_is_not_whole_is_refused(calm: Path, tmp_path: Path) -> None:
+    def stop(record: dict[str, Any]) -> None:
+        if record["round"] == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        simulate(SPEC, tmp_path, data=calm / "data", snapshot_s=0.0, progress=stop)
+    (tmp_path / "snapshot" / "checkpoint.npz").unlink()
+    with pytest.raises(ConfigError, match=r"not whole: remove .* to run it afresh"):
+        simulate(SPEC, tmp_path, data=calm / "data")
