@@ -129,7 +129,7 @@ def test_a_device_whose_training_diverges_is_reported_and_sends_no_weights(tmp_p
 def test_without_a_test_set_the_hold_outs_of_the_devices_judge_the_model(
     tmp_path: Path, codec: str
 ) -> None:
-    values = ValuesConfig(up=codec, down=codec)
+    values = ValuesConfig(up=codec, down=codec, error_feedback=True)
     with Fleet(tmp_path, replace(JOB, values=values), test_set=False) as fleet:
         fleet.start()
         done = fleet.wait_until_done()
