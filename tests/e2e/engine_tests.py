@@ -18,6 +18,7 @@ NATIVE_ONLY: Final = {
     "test_graph_cost.py": "measures resident memory, too",
     "test_graph_engine.py": "onnxruntime's kernels, not ours; torch exports the graphs",
     "test_engine_contract.py": "torch exports the graphs of one of the engines",
+    "test_powerpropagation.py": "numpy around any engine, held against the gradients of torch",
 }
 
 
