@@ -93,13 +93,13 @@ class Course:
         if self._model is None:
             levels = self._job.method.levels
             digests = ("",) * len(levels)
-            kept = tuple(self._method.first_counts(level) for level in levels)
+            kept = tuple(self.method.first_counts(level) for level in levels)
         else:
             levels = self._model.levels
             shared = not self._model.method.own_masks
             digests = tuple(self._model.level_digest(level) if shared else "" for level in levels)
             kept = tuple(self._model.kept(level) for level in levels)
-        method, sensing = self._method, self.round.stage is Stage.SENSE
+        method, sensing = self.method, self.round.stage is Stage.SENSE
         training = self.round.stage is Stage.TRAIN
         return Offer(
             job=self._job.name,
@@ -122,10 +122,10 @@ class Course:
         """Whether devices change their masks in the present round and send them."""
         if self.round.stage is not Stage.TRAIN:
             return False
-        return self._method.evolves(self.round.index)
+        return self.method.evolves(self.round.index)
 
     @property
-    def _method(self) -> Method:
+    def method(self) -> Method:
         """Of the levels that the job wants, until it is known which ones devices can hold."""
         return self._model.method if self._model else self._make_method(self._job.method.levels)
 

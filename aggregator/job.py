@@ -7,13 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from fedsparse.methods.method import INITIALISATIONS, METHODS
 from fedsparse.rounds.server import Policy
 from fedsparse.sparsity.values import F16, I8, VALUE_BYTES
 from fedsparse.transport.config import BrokerConfig
 from fedsparse.wire.messages import MAX_NUMBER
 
-METHODS: Final = ("dense", "nst", "pdst", "spdst", "jmwst", "ssfl", "sparsyfed")
-INITIALISATIONS: Final = ("kept", "dense")
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 SEEDS: Final = range(2**31)
 MAX_EPOCHS: Final = 10_000  # that a task may ask for
@@ -187,15 +186,19 @@ class JobConfig:
     @property
     def policy(self) -> Policy:
         """How rounds are filled and how long they wait, for the state machine."""
-        cohort = self.cohort
+        cohort, method = self.cohort, self.method
+        kind, _ = METHODS[method.name]
+        # Saliency takes the dense model: few devices may hold it, and no more are waited for.
+        enough = method.sense_devices if kind.salient else cohort.min_devices
         return Policy(
             min_devices=cohort.min_devices,
+            min_sense_devices=min(enough, cohort.min_devices),
             expected_devices=cohort.expected_devices,
             participation=cohort.participation,
             gather_s=cohort.gather_s,
             deadline_s=cohort.deadline_s,
             offline_grace_s=cohort.offline_grace_s,
-            sense_devices=self.method.sense_devices,
-            rotate_levels=self.method.rotate_levels and self.method.name != "nst",
+            sense_devices=method.sense_devices,
+            rotate_levels=method.rotate_levels and method.name != "nst",
             seed=self.seed,
         )

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from aggregator.tasks import Round
-from fedsparse.wire.messages import Ready, Update
+from fedsparse.wire.messages import Ready, Stage, Update
 
 MB: Final = 1e6
+MAX_MISSING: Final = 8  # devices that are named
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +60,72 @@ class RoundReport:
         }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """A round that does not start.
+
+    Attributes:
+        now: which round.
+        needed: how many devices must be ready.
+        answers: of all devices that are online; None has not answered yet.
+        salient: whether the method's stage 1 asks for the saliency of all weights.
+    """
+
+    now: Round
+    needed: int
+    answers: Mapping[str, Ready | None]
+    salient: bool
+
+    def fields(self) -> dict[str, Any]:
+        """The entry in the diary: whom the round lacks, why, and what would let it start."""
+        return {
+            "round": self.now.round_id,
+            "stage": self.now.stage.value,
+            "ready": len(self.answers) - len(self._missing),
+            "needed": self.needed,
+            "not_ready": dict(list(self._missing.items())[:MAX_MISSING]),
+            "way_out": self._way_out(),
+        }
+
+    def line(self) -> str:
+        """The same for the log."""
+        missing = "; ".join(
+            f"{device}: {reason}" for device, reason in self.fields()["not_ready"].items()
+        )
+        ready = len(self.answers) - len(self._missing)
+        way_out = f" way_out={self._way_out()!r}" if self._way_out() else ""
+        return (
+            f"round={self.now.round_id} waiting=yes ready={ready} needed={self.needed} "
+            f"not_ready={missing!r}{way_out}"
+        )
+
+    @property
+    def _missing(self) -> dict[str, str]:
+        return {
+            device: answer.reason if answer else "no answer yet"
+            for device, answer in sorted(self.answers.items())
+            if answer is None or answer.level is None
+        }
+
+    def _way_out(self) -> str:
+        """Empty as long as devices that have not answered may be enough."""
+        declined = sum(one is not None and one.level is None for one in self.answers.values())
+        if len(self.answers) < self.needed:
+            return f"{len(self.answers)} devices are online: start more, or lower min_devices"
+        if len(self.answers) - declined >= self.needed:
+            return ""
+        if self.now.stage is Stage.SENSE and self.salient:
+            fewer = ", lower sense_devices" if self.needed > 1 else ""
+            return (
+                f"stage 1 needs {self.needed} that can hold the dense model: give devices more "
+                f"memory{fewer}, or take a method that does without, such as spdst"
+            )
+        return (
+            "a lower level, a smaller batch_size or a longer deadline_s lets more devices take "
+            "part; min_devices says how many must"
+        )
+
+
 def measured(update: Update) -> Measured:
     """The seconds in an update."""
     return Measured(train_s=update.train_s, trainer_s=update.trainer_s)
@@ -92,14 +159,3 @@ def update_fields(update: Update) -> dict[str, Any]:
         "agent_rss_mb": round(update.agent_rss_bytes / MB, 2),
         "loss": round(update.loss, 5),
     }
-
-
-def waiting(round_id: int, answers: Mapping[str, Ready | None]) -> str:
-    """Whom a round lacks that does not start: one line of the answers of all who are online."""
-    missing = [
-        f"{device}: {answer.reason if answer else 'no answer yet'}"
-        for device, answer in sorted(answers.items())
-        if answer is None or answer.level is None
-    ]
-    ready = len(answers) - len(missing)
-    return f"round={round_id} waiting=yes ready={ready} not_ready={'; '.join(missing[:8])!r}"

@@ -15,7 +15,7 @@ from aggregator.events import Diary
 from aggregator.job import JobConfig
 from aggregator.model import GlobalModel
 from aggregator.models.graph_file import load_graph
-from aggregator.report import Measured, RoundReport, measured, ready_fields, update_fields, waiting
+from aggregator.report import Measured, RoundReport, Waiting, measured, ready_fields, update_fields
 from aggregator.scoring import Scores, Scoring, Unscored, open_scoring
 from aggregator.spool import Spool
 from aggregator.tasks import Addressee, encoding_of, make_task, plan_task
@@ -167,8 +167,14 @@ class Aggregator:
         if self._machine.phase is not Phase.GATHERING or now_s < self._tell_s:
             return
         self._tell_s = now_s + max(LONGEST_PAUSE_S, self._job.cohort.gather_s)
-        machine, round_id = self._machine, self._course.round.round_id
-        log.warning(waiting(round_id, {name: machine.answer(name) for name in machine.online}))
+        waiting = Waiting(
+            now=self._course.round,
+            needed=self._machine.needed,
+            answers={name: self._machine.answer(name) for name in self._machine.online},
+            salient=self._course.method.salient,
+        )
+        log.warning(waiting.line())
+        self._events.write("round_waiting", **waiting.fields())
 
     def _open(self) -> None:
         """Offer the present round to all devices."""

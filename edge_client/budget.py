@@ -167,6 +167,7 @@ class _Levels:
         round_s = TRAINER_START_S + steps * step_s + transfer_s
         return LevelForecast(
             level=level,
+            keeps_all=sum(kept) == self.plan.num_prunable,
             setup=setup,
             is_divided=setup.micro_batch < batch_size,
             peak_bytes=peak,

@@ -20,6 +20,7 @@ class LevelForecast:
     """What one level would take on this device.
 
     Attributes:
+        keeps_all: whether the level keeps every weight, as stage 1 may ask at any level.
         setup: how its steps would be run.
         is_divided: whether a batch goes through in several micro-batches.
         peak_bytes: agent and trainer together, at their highest.
@@ -29,6 +30,7 @@ class LevelForecast:
     """
 
     level: float
+    keeps_all: bool
     setup: EngineSetup
     is_divided: bool
     peak_bytes: int
@@ -84,7 +86,8 @@ def why_declined(smallest: LevelForecast, means: Means) -> str:
             f"{_seconds_up(smallest.round_s)} s (has {_seconds_down(means.deadline_s)}{notes})"
         )
     divided = f" in {_parts(smallest)}" if smallest.is_divided else ""
-    return f"declined: {smallest.level:g}{divided} needs {' and '.join(needs)}"
+    what = "the dense model" if smallest.keeps_all else f"{smallest.level:g}"
+    return f"declined: {what}{divided} needs {' and '.join(needs)}"
 
 
 def _how(row: LevelForecast) -> str:

@@ -96,9 +96,14 @@ Effect = Assign | SendPlan | Start | Close | Repeat
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """How rounds are filled and how long they wait (see `CohortConfig` in aggregator/job.py)."""
+    """How rounds are filled and how long they wait (see `CohortConfig` in aggregator/job.py).
+
+    Attributes:
+        min_sense_devices: `min_devices` of stage 1.
+    """
 
     min_devices: int
+    min_sense_devices: int
     expected_devices: int
     participation: float
     gather_s: float
@@ -147,6 +152,11 @@ class ServerRounds:
     def online(self) -> frozenset[str]:
         """The devices that are connected."""
         return frozenset(self._online)
+
+    @property
+    def needed(self) -> int:
+        """How many devices must be ready before the open round starts; 0 where none is open."""
+        return self._needed(self._round) if self._round else 0
 
     def answer(self, device: str) -> Ready | None:
         """What `device` answered to the open offer."""
@@ -281,9 +291,13 @@ class ServerRounds:
             if answer.level is not None and device in self._online
         }
 
+    def _needed(self, current: _Round) -> int:
+        sensing = current.stage is Stage.SENSE
+        return self._policy.min_sense_devices if sensing else self._policy.min_devices
+
     def _gathered(self, current: _Round, now_s: float) -> bool:
         ready = self._ready(current)
-        if len(ready) < self._policy.min_devices:
+        if len(ready) < self._needed(current):
             return False
         if now_s >= current.opened_s + self._policy.gather_s:
             return True

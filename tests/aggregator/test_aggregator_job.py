@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from job_world import LEVELS, Device, World, build_world, content_of
 
-from aggregator.job import METHODS, CohortConfig, MethodConfig
+from aggregator.job import CohortConfig, MethodConfig
+from fedsparse.methods.method import METHODS
 from fedsparse.methods.schedule import learning_rate
 from fedsparse.methods.state import ServerState
 from fedsparse.methods.statistics import running_positions

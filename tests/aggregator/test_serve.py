@@ -9,10 +9,8 @@ import pytest
 
 from aggregator.cli import LOCK, serve
 from aggregator.job import JobConfig, MethodConfig
-from aggregator.report import waiting
 from fedsparse.errors import ConfigError
 from fedsparse.plan.zoo import PLANS
-from fedsparse.wire.messages import Ready
 from tools.demo.toml_writer import to_toml
 
 
@@ -56,12 +54,3 @@ def test_a_folder_that_cannot_hold_the_lock_is_named(job_file: Path) -> None:
     (job_file.parent / "out" / LOCK).mkdir(parents=True)
     with pytest.raises(ConfigError, match=r"output .*out: .*Is a directory"):
         serve(job_file)
-
-
-def test_a_round_that_waits_names_whom_it_lacks() -> None:
-    ready = Ready(job="j", round_id=1, attempt=0, level=0.1, num_examples=5)
-    declined = Ready(job="j", round_id=1, attempt=0, level=None, reason="needs 59 MiB (has 5)")
-    line = waiting(1, {"b": declined, "a": None, "c": ready})
-    assert line == (
-        "round=1 waiting=yes ready=1 not_ready='a: no answer yet; b: needs 59 MiB (has 5)'"
-    )

@@ -271,6 +271,12 @@ def test_a_device_too_small_declines_with_the_memory_it_would_need() -> None:
     assert decision.reason == f"declined: 0.05 needs {mib_up(0.05)} MiB (has 40)"
 
 
+def test_a_device_too_small_for_what_every_level_keeps_says_that_it_is_the_dense_model() -> None:
+    whole = tuple(tensor.size for tensor in PLAN.prunable)
+    reason = choose(FakeHost(available_mib=80), offer=replace(offer(), kept=(whole,) * 3)).reason
+    assert reason.startswith("declined: the dense model needs ")
+
+
 def test_a_device_too_slow_declines_with_the_time_it_would_need() -> None:
     decision = choose(FakeHost(rate=1e6, basis="estimated"), 20)
     assert decision.reason == (

@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from aggregator.job import METHODS, CohortConfig, JobConfig, MethodConfig, TrainingConfig
+from aggregator.job import CohortConfig, JobConfig, MethodConfig, TrainingConfig
 from edge_client.config import BudgetConfig, ClientConfig, DataConfig
 from fedsparse.errors import ConfigError
+from fedsparse.methods.method import METHODS
 from fedsparse.plan.zoo import PLANS
 from fedsparse.transport.config import BrokerConfig
 from tools.datasets.prepare import prepare

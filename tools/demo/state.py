@@ -133,6 +133,7 @@ class RunState:
         self.num_dense = 0
         self.stage = ""
         self.round_id: int | None = None
+        self.waiting = ""  # why the round does not start, and what would let it
         self.devices: dict[str, DeviceState] = {}
         self.rounds: list[RoundRecord] = []
         self.rejected = 0
@@ -149,6 +150,7 @@ class RunState:
             "device_online": self._device_online,
             "device_offline": self._device_offline,
             "round_opened": self._round_opened,
+            "round_waiting": self._round_waiting,
             "device_ready": self._device_ready,
             "task_sent": self._task_sent,
             "update": self._update,
@@ -209,8 +211,15 @@ class RunState:
         self.device(event["device"]).activity = Activity.OFFLINE
 
     def _round_opened(self, event: Event) -> None:
-        self.round_id, self.stage = event["round"], event["stage"]
+        self.round_id, self.stage, self.waiting = event["round"], event["stage"], ""
         self._round_levels = {}
+
+    def _round_waiting(self, event: Event) -> None:
+        way_out = f"; {event['way_out']}" if event["way_out"] else ""
+        self.waiting = (
+            f"round {event['round']} waits: {event['ready']} of {event['needed']} devices are "
+            f"ready{way_out}"
+        )
 
     def _device_ready(self, event: Event) -> None:
         device = self.device(event["device"])
@@ -225,6 +234,7 @@ class RunState:
 
     def _task_sent(self, event: Event) -> None:
         device = self.device(event["device"])
+        self.waiting = ""
         device.activity, device.has_worked = Activity.TRAINING, True
         device.round_id = event["round"]
         device.task_level = self._round_levels[device.device] = level_key(event["level"])

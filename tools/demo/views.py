@@ -85,6 +85,7 @@ class PlainView(QuietView):
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stderr
         self._rounds = 0
+        self._waiting = ""
         self._reasons: dict[str, str] = {}
         self._failures: dict[str, int] = {}
 
@@ -94,7 +95,7 @@ class PlainView(QuietView):
         self._stream.flush()
 
     def update(self, state: RunState) -> None:
-        """A line for each newly closed round, and for each choice of a level."""
+        """A line for each choice of a level, failure, round that waits, and closed round."""
         for device in state.devices.values():
             if device.reason and self._reasons.get(device.device) != device.level:
                 self._reasons[device.device] = device.level
@@ -106,6 +107,9 @@ class PlainView(QuietView):
             if device.failures > self._failures.get(device.device, 0):
                 self._failures[device.device] = device.failures
                 self.say(f"{device.device} ({device.board}) gave a task up: {device.reason}")
+        if state.waiting and state.waiting != self._waiting:
+            self.say(state.waiting)
+        self._waiting = state.waiting
         for one in state.rounds[self._rounds :]:
             self.say(round_line(one, state))
         self._rounds = len(state.rounds)
@@ -177,8 +181,9 @@ def render(state: RunState, width: int) -> RenderableType:
         )
     for device in sorted(state.devices.values(), key=lambda one: one.device):
         table.add_row(*(column.cell(device, state) for column in shown))
+    waiting = [Text(state.waiting, style="yellow")] if state.waiting else []
     return Panel(
-        Group(_headline(state), Text(), table),
+        Group(_headline(state), *waiting, Text(), table),
         title=f"fedsparse · {state.job or 'waiting for the aggregator'}",
         title_align="left",
         border_style="dim",

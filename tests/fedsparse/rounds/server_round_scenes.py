@@ -13,6 +13,7 @@ LEVELS = (0.2, 0.1, 0.05)
 def policy(
     *,
     min_devices: int = 2,
+    min_sense_devices: int | None = None,
     expected_devices: int = 0,
     participation: float = 1.0,
     gather_s: float = 10.0,
@@ -24,6 +25,7 @@ def policy(
 ) -> Policy:
     return Policy(
         min_devices=min_devices,
+        min_sense_devices=min_devices if min_sense_devices is None else min_sense_devices,
         expected_devices=expected_devices,
         participation=participation,
         gather_s=gather_s,

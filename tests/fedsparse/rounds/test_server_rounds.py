@@ -99,6 +99,19 @@ def test_fewer_than_min_devices_never_start_a_round() -> None:
     assert len(machine.answered("c", ready(0.1), 10_001.0)) == 2
 
 
+def test_stage_one_has_a_least_number_of_its_own() -> None:
+    machine = ServerRounds(policy(min_devices=3, min_sense_devices=1), started=True)
+    assert machine.needed == 0
+    machine.open(0, Stage.SENSE, LEVELS, 0.0)
+    assert machine.needed == 1
+    assert len(machine.answered("a", ready(0.2, 0), 1.0)) == 1
+    machine.stored("a", digest("a"), 2.0)
+    machine.open(1, Stage.TRAIN, LEVELS, 3.0)
+    assert machine.needed == 3
+    assert machine.answered("a", ready(0.2), 4.0) == []
+    assert machine.tick(10_000.0) == []
+
+
 def test_the_first_gathering_lasts_gather_s_where_no_number_is_expected() -> None:
     machine = ServerRounds(policy())
     machine.open(0, Stage.SENSE, LEVELS, 0.0)

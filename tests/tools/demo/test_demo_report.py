@@ -163,6 +163,22 @@ def test_plain_progress_is_one_line_a_round(capsys: pytest.CaptureFixture[str]) 
     assert "accuracy 0.400 at density 0.2" in lines[-2]
 
 
+def test_a_round_that_waits_is_seen_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    waiting = {
+        "event": "round_waiting", "round": 0, "stage": "sense", "ready": 0, "needed": 2,
+        "not_ready": {}, "way_out": "lower sense_devices",
+    }  # fmt: skip
+    state, view = state_of([*recorded_events()[:2], waiting]), PlainView()
+    view.update(state)
+    view.update(state)
+    text = "round 0 waits: 0 of 2 devices are ready; lower sense_devices"
+    assert capsys.readouterr().err.splitlines() == [text]
+    console = Console(width=120)
+    with console.capture() as capture:
+        console.print(render(state, 120))
+    assert text in capture.get()
+
+
 def test_plain_progress_tells_the_loss_where_there_is_no_accuracy(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -54,6 +54,20 @@ def test_a_device_that_declines_has_no_level() -> None:
     assert (device.activity, device.level) == (Activity.DECLINED, "")
 
 
+def test_a_round_waits_until_its_first_task_is_sent() -> None:
+    events = recorded_events()
+    waiting = {
+        "event": "round_waiting", "round": 0, "stage": "sense", "ready": 1, "needed": 2,
+        "not_ready": {"small": "declined: too small"}, "way_out": "lower sense_devices",
+    }  # fmt: skip
+    sent = next(index for index, event in enumerate(events) if event["event"] == "task_sent")
+    waits = [*events[:sent], waiting]
+    text = "round 0 waits: 1 of 2 devices are ready; lower sense_devices"
+    assert state_of(waits).waiting == text
+    assert state_of([*waits, events[sent]]).waiting == ""
+    assert state_of([*waits[:-1], {**waiting, "way_out": ""}]).waiting == text.split(";")[0]
+
+
 def test_unknown_events_are_ignored() -> None:
     assert state_of([{"event": "weather", "time_s": 1.0}]).devices == {}
 

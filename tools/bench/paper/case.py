@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from aggregator.job import METHODS, NAME, SEEDS
+from aggregator.job import NAME, SEEDS
+from fedsparse.methods.method import METHODS
 
 ALPHAS: Final = (1e-3, 1e6)  # what the data sets take
 
@@ -39,7 +40,7 @@ class Case:
 
     Attributes:
         name: in tables and folders.
-        method: one of `aggregator.job.METHODS`.
+        method: one of `fedsparse.methods.method.METHODS`.
         density: the one level; not with `levels`. `dense` takes neither.
         levels: densities, largest first.
         shares: clients of each level, out of their sum; empty = all have the largest level.

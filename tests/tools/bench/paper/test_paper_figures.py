@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from paper_runs import client, closed_round, evolved, plain, record, tiny
 
-from aggregator.job import METHODS
+from fedsparse.methods.method import METHODS
 from tools.bench.paper.figures import COLOURS, draw_figures
 from tools.bench.paper.records import Record
 
