@@ -115,6 +115,7 @@ class Course:
             seconds_left=seconds_left,
             evolve=(sensing and not method.salient) or self.evolves,
             probe=(sensing and method.salient) or (training and method.power != 1.0),
+            steps=1 if sensing and method.salient else None,
         )
 
     @property

@@ -162,6 +162,8 @@ class _Levels:
             if peak <= means.memory_bytes:
                 break
         steps = math.ceil(self.samples.trained / batch_size) * self.offer.epochs
+        if self.offer.steps is not None:
+            steps = min(steps, self.offer.steps)
         step_s = work / means.speed.at(level) * timing.slowdown(setup.micro_batch)
         transfer_s = self._transfer_s(sum(kept) + self.plan.num_dense)
         round_s = TRAINER_START_S + steps * step_s + transfer_s

@@ -69,7 +69,7 @@ class Chooser:
             samples = self._samples(plan)
         except FedSparseError as error:
             return self.decline(offer, str(error))
-        calibration = self._calibration(offer)
+        calibration = self._calibration(offer, plan)
         if calibration is None:
             return CalibrationMissing(request=self._request(offer, plan))
         try:
@@ -134,15 +134,17 @@ class Chooser:
         held = self.store.held_masks()
         return tuple(digest for digest in held if digest in offer.mask_digests or digest == held[0])
 
-    def _calibration_path(self, offer: Offer) -> Path:
+    def _calibration_path(self, offer: Offer, plan: Plan) -> Path:
+        """Of a plan at its levels; what a stage takes that keeps everything is another matter."""
         budget = self.config.budget
-        how = f"batch{offer.batch_size}-threads{budget.threads}-{budget.engine}"
+        kept = "all" if sum(offer.kept[-1]) == plan.num_prunable else "some"
+        how = f"batch{offer.batch_size}-keeps-{kept}-threads{budget.threads}-{budget.engine}"
         key = f"{offer.plan_digest[:16]}-{__version__}-{how}"
         return self.store.calibration_path(key)
 
-    def _calibration(self, offer: Offer) -> Calibration | None:
+    def _calibration(self, offer: Offer, plan: Plan) -> Calibration | None:
         try:
-            found = Calibration.from_json(self._calibration_path(offer).read_bytes())
+            found = Calibration.from_json(self._calibration_path(offer, plan).read_bytes())
         except (OSError, FedSparseError):
             return None
         return found if found.covers(offer.plan_digest, offer.batch_size, offer.levels) else None
@@ -173,7 +175,7 @@ class Chooser:
             levels=offer.levels,
             kept=offer.kept,
             batch_size=offer.batch_size,
-            output=str(self._calibration_path(offer)),
+            output=str(self._calibration_path(offer, plan)),
             threads=self.config.budget.threads,
             engine=self.config.budget.engine,
             graph=str(self.store.graph_path(plan) or ""),

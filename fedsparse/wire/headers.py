@@ -50,7 +50,7 @@ KEYS: Final = {
     # how to train
     "seed": "sd", "epochs": "e", "batch_size": "b", "learning_rate": "lr", "momentum": "mo",
     "weight_decay": "wd", "evolve": "ev", "evaluate": "el", "prune_rate": "q",
-    "power": "pw", "probe": "po",
+    "power": "pw", "probe": "po", "steps": "ns",
     "values_codec": "vc", "error_feedback": "ef",
     # what came of it
     "loss": "lo", "evaluation": "x", "step_ms": "st", "train_s": "tt", "trainer_s": "tr",

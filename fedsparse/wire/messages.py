@@ -113,6 +113,7 @@ class Offer:
     seconds_left: float
     evolve: bool = False  # whether devices are to change their masks while training
     probe: bool = False  # whether gradients are taken apart from steps, which takes memory
+    steps: int | None = None  # at most so many batches are taken; None = all of the epochs
 
     def __post_init__(self) -> None:
         _check_round(self.job, self.round_id)
@@ -132,6 +133,7 @@ class Offer:
         _check(0 < self.batch_size <= 65536, f"batch_size {self.batch_size}")
         _check(0 < self.epochs <= 10_000, f"epochs {self.epochs}")
         _check_positive("seconds_left", self.seconds_left)
+        _check(self.steps is None or 0 < self.steps < 2**31, f"steps {self.steps}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -48,8 +48,9 @@ def test_saliency_is_asked_of_the_dense_model_and_its_mean_makes_the_masks(tmp_p
     assert sensing
     for offer in sensing:
         assert offer.kept == (sizes,) * len(LEVELS)
-        assert (offer.epochs, offer.evolve, offer.probe) == (1, False, True)
-    assert not any(offer.probe for offer in offers if offer.stage is Stage.TRAIN)
+        assert (offer.epochs, offer.steps, offer.evolve, offer.probe) == (1, 1, False, True)
+    later = [offer for offer in offers if offer.stage is not Stage.SENSE]
+    assert {(offer.probe, offer.steps) for offer in later} == {(False, None)}
 
     total, examples = np.zeros(world.plan.num_prunable), 0
     for device in world.devices[:2]:

@@ -191,6 +191,12 @@ def test_a_started_batch_is_a_whole_step(examples: int, epochs: int, steps: int)
     assert decision.chosen.training_s == pytest.approx(steps * work / 1e9)
 
 
+@pytest.mark.parametrize(("most", "steps"), [(1, 1), (19, 19), (21, 20)])
+def test_no_more_steps_are_forecast_than_the_offer_asks_for(most: int, steps: int) -> None:
+    decision = choose(FakeHost(), offer=replace(offer(), epochs=2, steps=most))
+    assert decision.rows[0].training_s == pytest.approx(steps * 1000 * kept_at(0.2) * 32 / 1e9)
+
+
 def test_more_samples_need_more_memory() -> None:
     """Those held out, too."""
     counts = (SampleCounts(trained=100), SampleCounts(trained=600, held_out=500))

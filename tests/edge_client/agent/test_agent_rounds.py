@@ -104,6 +104,21 @@ def test_the_kernels_are_measured_before_the_first_answer_and_only_then(bench: B
     assert bench.runs == 2
 
 
+def test_what_was_measured_of_the_dense_model_tells_nothing_of_sparse_ones(bench: Bench) -> None:
+    whole = tuple(tensor.size for tensor in bench.plan.prunable)
+    bench.ready()
+    bench.hear(Ready)
+    bench.say(bench.offer(2, stage=Stage.SENSE, kept=(whole, whole), probe=True, steps=1))
+    bench.hear(Ready)
+    assert bench.runs == 2
+    request = json.loads((bench.folder / "last-request.json").read_text())
+    assert request["kept"] == [list(whole)] * 2
+    for round_id, offer in enumerate((bench.offer(3), bench.offer(4, kept=(whole, whole))), 3):
+        bench.say(offer)
+        assert bench.hear(Ready)[0].round_id == round_id
+    assert bench.runs == 2  # each is kept
+
+
 def test_offers_that_come_while_the_kernels_are_measured_are_answered_once(bench: Bench) -> None:
     bench.calibrated = f'while [ ! -e "$here/go" ]; do sleep 0.01; done; {bench.calibrated}'
     bench.ready()

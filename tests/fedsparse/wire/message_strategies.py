@@ -76,6 +76,7 @@ def _offers(draw: st.DrawFn) -> Offer:
         batch_size=draw(st.integers(1, 65536)),
         epochs=draw(st.integers(1, 10_000)),
         seconds_left=draw(positive),
+        steps=draw(st.none() | st.integers(1, 2**31 - 1)),
     )
 
 

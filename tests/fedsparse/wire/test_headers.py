@@ -109,6 +109,8 @@ def test_a_number_is_neither_a_boolean_nor_the_reverse() -> None:
         ("task", "learning_rate", float("inf")),
         ("task", "power", 0.5),
         ("task", "power", float("nan")),
+        ("task", "power", 8.5),
+        ("offer", "steps", 0),
         ("update", "loss", float("nan")),
         ("update", "num_examples", 0),
         ("update", "level", 1.5),
