@@ -33,10 +33,15 @@ from tools.bench.paper.train import check_data, check_specs, train_run
 from tools.bench.paper.verdicts import judge
 from tools.bench.paper.view import RunsView
 from tools.demo.processes import ended_by_signals
+from tools.simulation.lock import alone
 
 QUICK: Final = "quick"
 EXIT_FAILED: Final = 1
 EXIT_INTERRUPTED: Final = 130
+IN_USE: Final = (
+    "another command runs the experiment in %s: wait for it, stop it, or take another --output; "
+    "--report-only shows meanwhile what is finished"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,14 +71,22 @@ def run_paper(request: PaperRequest, train: Train = train_run) -> int:
     """Run what is missing, write table and figures, print the table; returns the exit code.
 
     Raises:
-        ConfigError: the file is invalid, or the folder holds another experiment, a damaged run, or
-            cannot be read or written.
+        ConfigError: the file is invalid, or the folder holds another experiment, a damaged run,
+            is in use, or cannot be read or written.
         DataError: the data cannot be fetched or divided.
     """
     experiment = load_experiment(request.experiment)
     folder = request.output / experiment.name
+    runs = grid(experiment, folder, request.only)
+    with _alone(request, folder):
+        return _run_paper(request, experiment, folder, runs, train)
+
+
+def _run_paper(
+    request: PaperRequest, experiment: Experiment, folder: Path, runs: Sequence[Run], train: Train
+) -> int:
+    """As `run_paper`, where no other command runs the experiment."""
     with _usable(request.output):
-        runs = grid(experiment, folder, request.only)
         missing = _prepare(request, experiment, folder, runs)
     try:
         failures = _run(missing, len(runs) - len(missing), request.workers, train)
@@ -106,6 +119,16 @@ def list_runs(name: str, output: Path) -> list[str]:
             f"{'done' if run.finished else 'to do':<7}{run.name}"
             for run in grid(experiment, output / experiment.name)
         ]
+
+
+@contextlib.contextmanager
+def _alone(request: PaperRequest, folder: Path) -> Iterator[None]:
+    """Let no second command run this experiment here; reports may be made meanwhile."""
+    with contextlib.ExitStack() as held:
+        if not request.report_only:
+            with _usable(request.output):
+                held.enter_context(alone(folder.with_name(f".{folder.name}.lock"), IN_USE % folder))
+        yield
 
 
 @contextlib.contextmanager

@@ -58,6 +58,11 @@ def starts(tmp_path: Path) -> dict[str, list[int]]:
     return {file.parent.name: [int(one) for one in file.read_text().split()] for file in files}
 
 
+def contents(folder: Path) -> dict[Path, bytes]:
+    """All files in a folder and below."""
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def verdicts(tmp_path: Path) -> list[str]:
     document = json.loads((tmp_path / "out/tiny/table.json").read_text(encoding="utf-8"))
     return [one["verdict"] for one in document["verdicts"]]
@@ -183,7 +188,7 @@ def test_an_output_on_a_disk_that_is_read_only_is_refused(
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
 
     monkeypatch.setattr(Path, "mkdir", refuse)
-    with pytest.raises(ConfigError, match=r"out/.*: Read-only file system; .* another --output"):
+    with pytest.raises(ConfigError, match=r"out: Read-only file system; .* another --output"):
         run(tmp_path)
 
 
@@ -199,10 +204,10 @@ def test_a_damaged_run_is_found_before_others_are_started(tmp_path: Path) -> Non
     assert set(starts(tmp_path)) == set(NAMES)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_whatever_ends_the_command_ends_its_runs(tmp_path: Path, number: signal.Signals) -> None:
-    experiment = write_experiment(tmp_path)
-    pipe = claimed(tmp_path, EXPERIMENT) / "pids"
+def blocked(tmp_path: Path) -> tuple[subprocess.Popen[str], Path]:
+    """A command with a run that never ends, and the pipe from which that run's process is read."""
+    experiment = write_experiment(tmp_path, ONE_ALPHA)
+    pipe = claimed(tmp_path) / "pids"
     os.mkfifo(pipe)
     places = f"Path({str(experiment)!r}), Path({str(tmp_path / 'out')!r})"
     code = (
@@ -216,6 +221,12 @@ def test_whatever_ends_the_command_ends_its_runs(tmp_path: Path, number: signal.
         stderr=subprocess.PIPE,
         text=True,
     )
+    return command, pipe
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_whatever_ends_the_command_ends_its_runs(tmp_path: Path, number: signal.Signals) -> None:
+    command, pipe = blocked(tmp_path)
     with pipe.open(encoding="utf-8") as pids:
         child = int(pids.readline())
         command.send_signal(number)
@@ -225,6 +236,27 @@ def test_whatever_ends_the_command_ends_its_runs(tmp_path: Path, number: signal.
     assert ("the same command goes on from here" in said) == (number != signal.SIGKILL)
     assert child != command.pid
     assert "Traceback" not in said
+
+
+def test_a_second_command_on_one_folder_is_refused_until_the_first_one_ends(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """However it ends: killed, it leaves the lock file behind, and nobody who holds it."""
+    command, pipe = blocked(tmp_path)
+    folder = tmp_path / "out/tiny"
+    with pipe.open(encoding="utf-8") as pids:
+        pids.readline()
+        before = contents(tmp_path)
+        with pytest.raises(ConfigError, match=f"another command runs the experiment in {folder}:"):
+            run(tmp_path)
+        assert contents(tmp_path) == before
+        assert run(tmp_path, report_only=True) == 0
+        assert "No run is finished yet." in capsys.readouterr().out
+        command.kill()
+        command.communicate(timeout=60)
+        assert run(tmp_path) == 0
+        assert pids.read() == ""
+    assert set(starts(tmp_path)) == set(NAMES)
 
 
 @pytest.mark.parametrize(
@@ -238,10 +270,10 @@ def test_the_folder_of_another_experiment_is_refused_and_left_alone(
     tmp_path: Path, old: str, new: str, complaint: str
 ) -> None:
     folder = claimed(tmp_path)
-    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    before = contents(folder)
     with pytest.raises(ConfigError, match=complaint):
         run(tmp_path, text=ONE_ALPHA.replace(old, new))
-    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    assert contents(folder) == before
 
 
 def test_a_folder_with_something_else_is_refused(tmp_path: Path) -> None:
