@@ -92,7 +92,9 @@ def why_declined(smallest: LevelForecast, means: Means) -> str:
 
 def _how(row: LevelForecast) -> str:
     threads = f", {row.setup.threads} threads" if row.setup.threads > 1 else ""
-    return f"{row.setup.engine}{threads}{f', {_parts(row)}' if row.is_divided else ''}"
+    parts = f", {_parts(row)}" if row.is_divided else ""
+    weights = "all weights, " if row.keeps_all and row.level < 1 else ""
+    return f"{weights}{row.setup.engine}{threads}{parts}"
 
 
 def _parts(row: LevelForecast) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 from fedsparse.errors import ConfigError
 from fedsparse.methods.fixed import FixedMasks, MaskReport, SenseReport
 from fedsparse.methods.jmwst import JointMasks
+from fedsparse.methods.name import MethodName
 from fedsparse.methods.nst import OwnMasks
 from fedsparse.methods.sparsyfed import ReparametrisedMasks
 from fedsparse.methods.ssfl import SalientMasks
@@ -17,15 +18,18 @@ from fedsparse.methods.state import ServerState
 from fedsparse.plan import Plan
 from fedsparse.types import Float32Array, Weights
 
+_KINDS: Final = {
+    MethodName.DENSE: (FixedMasks, False),
+    MethodName.NST: (OwnMasks, False),
+    MethodName.PDST: (FixedMasks, False),
+    MethodName.SPDST: (FixedMasks, True),
+    MethodName.JMWST: (JointMasks, True),
+    MethodName.SSFL: (SalientMasks, True),
+    MethodName.SPARSYFED: (ReparametrisedMasks, False),
+}
 # By name: the class, and whether stage 1 comes first.
 METHODS: Final[Mapping[str, tuple[type[FixedMasks], bool]]] = {
-    "dense": (FixedMasks, False),
-    "nst": (OwnMasks, False),
-    "pdst": (FixedMasks, False),
-    "spdst": (FixedMasks, True),
-    "jmwst": (JointMasks, True),
-    "ssfl": (SalientMasks, True),
-    "sparsyfed": (ReparametrisedMasks, False),
+    name.value: _KINDS[name] for name in MethodName
 }
 INITIALISATIONS: Final = ("kept", "dense")
 

@@ -279,8 +279,11 @@ def test_a_device_too_small_declines_with_the_memory_it_would_need() -> None:
 
 def test_a_device_too_small_for_what_every_level_keeps_says_that_it_is_the_dense_model() -> None:
     whole = tuple(tensor.size for tensor in PLAN.prunable)
-    reason = choose(FakeHost(available_mib=80), offer=replace(offer(), kept=(whole,) * 3)).reason
+    dense = replace(offer(), kept=(whole,) * 3)
+    reason = choose(FakeHost(available_mib=80), offer=dense).reason
     assert reason.startswith("declined: the dense model needs ")
+    assert choose(FakeHost(), offer=dense).reason.startswith("0.2: all weights, sparse, ")
+    assert choose(FakeHost()).reason.startswith("0.2: sparse, ")
 
 
 def test_a_device_too_slow_declines_with_the_time_it_would_need() -> None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tools.demo.cli import Dataset, Method
+from fedsparse.methods.name import MethodName
+from tools.demo.cli import Dataset
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,7 +45,7 @@ def group() -> None:
 def accuracy(
     seeds: Annotated[int, typer.Option(min=1, help="How many seeds, from 0 on.")] = 3,
     dataset: Annotated[Dataset, typer.Option(help="Data set.")] = Dataset.WATCH,
-    method: Annotated[Method, typer.Option(help="The sparse method.")] = Method.SPDST,
+    method: Annotated[MethodName, typer.Option(help="The sparse method.")] = MethodName.SPDST,
     rounds: Annotated[
         int | None, typer.Option(min=1, help="Training rounds; by default the data set's.")
     ] = None,
@@ -57,7 +58,7 @@ def accuracy(
     from tools.demo.scenario import DemoOptions
     from tools.demo.views import QuietView
 
-    if method is Method.DENSE:
+    if method is MethodName.DENSE:
         raise typer.BadParameter("dense is what the method is compared with", param_hint="--method")
     last: dict[str, Any] = {}
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fedsparse.methods.name import MethodName
+
 if TYPE_CHECKING:
     from tools.demo.run import Outcome
     from tools.demo.views import View
@@ -24,16 +26,6 @@ class Dataset(str, Enum):
     CIFAR10 = "cifar10"
 
 
-class Method(str, Enum):
-    """How sparsity is found; `dense` is plain federated averaging, for comparison."""
-
-    SPDST = "spdst"
-    PDST = "pdst"
-    NST = "nst"
-    JMWST = "jmwst"
-    DENSE = "dense"
-
-
 class Evaluator(str, Enum):
     """Who holds the samples that score the model."""
 
@@ -45,7 +37,7 @@ def demo(
     dataset: Annotated[
         Dataset, typer.Option(help="Data set; mnist and cifar10 are fetched on request.")
     ] = Dataset.WATCH,
-    method: Annotated[Method, typer.Option(help="How sparsity is found.")] = Method.SPDST,
+    method: Annotated[MethodName, typer.Option(help="How sparsity is found.")] = MethodName.SPDST,
     seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
     rounds: Annotated[
         int | None, typer.Option(min=1, help="Training rounds; by default the data set's.")

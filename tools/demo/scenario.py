@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Final
 
 from aggregator.job import CohortConfig, JobConfig, MethodConfig, TrainingConfig
+from edge_client.budget import TRAINER_START_S
 from edge_client.config import BudgetConfig, ClientConfig, DataConfig
 from fedsparse.errors import ConfigError
 from fedsparse.methods.method import METHODS
 from fedsparse.plan.zoo import PLANS
 from fedsparse.transport.config import BrokerConfig
 from tools.datasets.prepare import prepare
-from tools.demo.fleet import Member, enlist
+from tools.demo.fleet import FLEET, Member, enlist
 from tools.demo.toml_writer import to_toml
 
 SITE: Final = "demo"
@@ -31,11 +32,12 @@ class Recipe:
 
     Attributes:
         rounds: training rounds.
-        deadline_s: of a round; it splits the boards over the levels.
+        deadline_s: of a round of eight devices; it splits the boards over the levels.
         training: of a device, at the sparse levels.
         dense_rate: the learning rate of dense training, which bears less; it also ends at a tenth.
         sense_epochs: epochs of stage 1.
         alpha: unevenness of the classes, where the data have no natural owners.
+        owned: whether they have: each device then has as many samples, however many there are.
     """
 
     rounds: int
@@ -44,6 +46,12 @@ class Recipe:
     dense_rate: float
     sense_epochs: int = 5
     alpha: float = 1.0
+    owned: bool = False
+
+    def deadline_of(self, devices: int) -> float:
+        """Seconds of a round: fewer devices have more samples each; more do not get less time."""
+        more = 1.0 if self.owned else max(1.0, len(FLEET) / devices)
+        return TRAINER_START_S + (self.deadline_s - TRAINER_START_S) * more
 
     def training_of(self, method: str) -> TrainingConfig:
         """What a device does under `method`."""
@@ -64,7 +72,9 @@ def _sgd(epochs: int, learning_rate: float = 0.05) -> TrainingConfig:
 
 
 RECIPES: Final = {
-    "watch": Recipe(rounds=30, deadline_s=7.2, training=_sgd(epochs=3), dense_rate=0.02),
+    "watch": Recipe(
+        rounds=30, deadline_s=7.2, training=_sgd(epochs=3), dense_rate=0.02, owned=True
+    ),
     "digits": Recipe(rounds=15, deadline_s=4.6, training=_sgd(epochs=8), dense_rate=0.05),
     "mnist": Recipe(rounds=20, deadline_s=45.0, training=_sgd(epochs=1), dense_rate=0.05),
     "cifar10": Recipe(rounds=40, deadline_s=600.0, training=_sgd(epochs=1), dense_rate=0.05),
@@ -142,7 +152,7 @@ class DemoOptions:
         """What `job.toml` sets: devices choose their level by it."""
         if self.deadline_s is not None:
             return self.deadline_s
-        return GENEROUS_S if self.is_dense else self.recipe.deadline_s
+        return GENEROUS_S if self.is_dense else self.recipe.deadline_of(self.devices)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,15 +5,21 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 from demo_recording import write_run
 from typer.testing import CliRunner
 
 from fedsparse import __version__
+from fedsparse.methods.method import METHODS
+from tools.bench.cli import accuracy
 from tools.cli import app
+from tools.demo.cli import demo
 from tools.demo.processes import environment
+from tools.demo.scenario import RECIPES
 
 RUNNER = CliRunner(env={"COLUMNS": "160", "NO_COLOR": "1", "TERM": "dumb"})
 COMMANDS = ("demo", "report", "aggregator", "broker", "model", "data", "bench")
@@ -37,6 +43,13 @@ def test_every_command_explains_itself(command: str) -> None:
     result = RUNNER.invoke(app, [*command.split(), "--help"])
     assert result.exit_code == 0
     assert "Usage" in result.output
+
+
+@pytest.mark.parametrize("command", [demo, accuracy])
+def test_every_method_and_data_set_can_be_chosen(command: Callable[..., None]) -> None:
+    options = get_type_hints(command)
+    assert {name.value for name in options["method"]} == set(METHODS)
+    assert {name.value for name in options["dataset"]} == set(RECIPES)
 
 
 def test_the_version_is_printed() -> None:

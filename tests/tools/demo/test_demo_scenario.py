@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 
 from aggregator.job import JobConfig
+from edge_client.budget import TRAINER_START_S
 from edge_client.config import ClientConfig
 from fedsparse.boards import load_board
 from fedsparse.config import load
 from fedsparse.errors import ConfigError
+from fedsparse.methods.method import METHODS
 from fedsparse.plan import Plan
 from fedsparse.plan.zoo import PLANS
 from fedsparse.transport.config import BrokerConfig
@@ -88,7 +90,23 @@ def test_an_earlier_run_is_cleared_away(tmp_path: Path) -> None:
     assert not (output / "checkpoint").exists()
 
 
-@pytest.mark.parametrize(("method", "levels"), [("spdst", (0.2, 0.1, 0.05)), ("dense", (1.0,))])
+def deadline_s(dataset: str, devices: int) -> float:
+    options = DemoOptions(output=Path("out"), dataset=dataset, devices=devices)
+    return options.round_deadline_s
+
+
+def test_fewer_devices_have_more_samples_each_and_more_time() -> None:
+    full = RECIPES["digits"].deadline_s
+    assert deadline_s("digits", 8) == deadline_s("digits", 64) == full
+    training_s = full - TRAINER_START_S
+    assert deadline_s("digits", 2) == pytest.approx(TRAINER_START_S + 4 * training_s)
+    assert deadline_s("watch", 2) == deadline_s("watch", 8)  # one person a device
+
+
+@pytest.mark.parametrize(
+    ("method", "levels"),
+    [(name, (1.0,) if name == "dense" else (0.2, 0.1, 0.05)) for name in METHODS],
+)
 def test_the_laid_out_files_can_be_read(
     tmp_path: Path, method: str, levels: tuple[float, ...]
 ) -> None:
@@ -97,6 +115,7 @@ def test_the_laid_out_files_can_be_read(
     layout = lay_out(options, BrokerConfig(port=4321), said.append)
     job = load(JobConfig, layout.job_file)
     assert (job.rounds, job.broker.port, job.method.levels) == (2, 4321, levels)
+    assert job.method.name == method
     assert job.cohort.expected_devices == 3
     assert job.test_data is not None
     assert job.test_data.exists()
