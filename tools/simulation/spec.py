@@ -16,6 +16,7 @@ from tools.datasets.registry import find_dataset
 
 ENGINES: Final = ("sparse", "torch")
 SPEC: Final = "spec.json"
+FORMAT: Final = 1  # of the files that experiments and their runs leave behind
 
 
 class SimulationError(FedSparseError):
@@ -108,9 +109,9 @@ class RunSpec:
         )
 
     def to_document(self) -> dict[str, Any]:
-        """For JSON."""
+        """For JSON: its keys, what is in the plan by that name, and the format of a run's files."""
         document: dict[str, Any] = json.loads(json.dumps(asdict(self)))
-        return document
+        return {"format": FORMAT, **document, "plan_digest": self.load_plan().digest}
 
 
 def claim(folder: Path, spec: RunSpec) -> None:
@@ -133,21 +134,21 @@ def claim(folder: Path, spec: RunSpec) -> None:
             raise ValueError("no table")
     except ValueError as error:
         raise ConfigError(f"{path} is damaged ({error}): move {folder} away") from error
-    if found != wanted:
-        changed = _differences(found, wanted)
+    if changed := differences(found, wanted):
         raise ConfigError(
-            f"{folder} holds another run ({'; '.join(changed[:3])}): choose another folder, or "
+            f"{folder} holds another run ({'; '.join(changed)}): choose another folder, or "
             "move it away"
         )
 
 
-def _differences(found: dict[str, Any], wanted: dict[str, Any], prefix: str = "") -> list[str]:
-    """What differs, as `key: there, here`."""
+def differences(found: dict[str, Any], wanted: dict[str, Any], prefix: str = "") -> list[str]:
+    """How a document on the disk differs from the one that is wanted: `key is this, not that`."""
     changed = []
-    for key in sorted(found.keys() | wanted.keys()):
+    for key in wanted | found:
         there, here = found.get(key), wanted.get(key)
         if isinstance(there, dict) and isinstance(here, dict):
-            changed += _differences(there, here, f"{prefix}{key}.")
-        elif there != here:
-            changed.append(f"{prefix}{key} is {there}, not {here}")
+            changed += differences(there, here, f"{prefix}{key}.")
+        elif there != here or (key in found) != (key in wanted):
+            values = [f"{one[key]}" if key in one else "missing" for one in (found, wanted)]
+            changed.append(f"{prefix}{key} is {values[0]}, not {values[1]}")
     return changed

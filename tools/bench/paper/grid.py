@@ -10,10 +10,11 @@ from typing import Any, Final
 
 from fedsparse.durable import write_durably
 from fedsparse.errors import ConfigError
+from fedsparse.plan.finding import find_plan
 from tools.bench.paper.case import Case
 from tools.bench.paper.experiment import Experiment
 from tools.bench.paper.records import RESULT, Record, read_record
-from tools.simulation.spec import RunSpec
+from tools.simulation.spec import FORMAT, RunSpec, differences
 
 FINGERPRINT: Final = "experiment.json"
 _KEYS: Final = ("name", "dataset", "plan", "clients", "cohort", "samples", "engine")
@@ -86,12 +87,10 @@ def check_folder(folder: Path, experiment: Experiment) -> None:
     """
     path = folder / FINGERPRINT
     if is_claimed(folder):
-        theirs, ours = _read(path), _fingerprint(experiment)
-        if differing := [key for key in _KEYS if theirs.get(key) != ours[key]]:
-            key = differing[0]
+        if differing := differences(_read(path), _fingerprint(experiment)):
             raise ConfigError(
-                f"{folder} holds another experiment: its {key} is {theirs.get(key)}, this one's "
-                f"{ours[key]}; take another --output, or delete the folder"
+                f"{folder} holds another experiment ({'; '.join(differing)}): take another "
+                "--output, or move the folder away"
             )
     elif folder.exists() and any(folder.iterdir()):
         raise ConfigError(
@@ -112,7 +111,8 @@ def is_claimed(folder: Path) -> bool:
 
 
 def _fingerprint(experiment: Experiment) -> dict[str, Any]:
-    return {key: getattr(experiment, key) for key in _KEYS}
+    keys = {key: getattr(experiment, key) for key in _KEYS}
+    return {"format": FORMAT, **keys, "plan_digest": find_plan(experiment.plan).digest}
 
 
 def _read(path: Path) -> dict[str, Any]:

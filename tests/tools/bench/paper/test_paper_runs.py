@@ -17,6 +17,7 @@ import pytest
 from paper_runs import EXPERIMENT, tiny, write_experiment
 
 from fedsparse.errors import ConfigError, DataError
+from fedsparse.plan.finding import find_plan
 from tools.bench.paper.command import PaperRequest, run_paper
 from tools.bench.paper.grid import claim_folder, grid
 from tools.bench.paper.runner import Train
@@ -262,8 +263,13 @@ def test_a_second_command_on_one_folder_is_refused_until_the_first_one_ends(
 @pytest.mark.parametrize(
     ("old", "new", "complaint"),
     [
-        ("clients = 6", "clients = 8", "holds another experiment: its clients is 6, this one's 8"),
-        ("rounds = 4", "rounds = 4\nsamples = 20", "its samples is None, this one's 20"),
+        ("clients = 6", "clients = 8", "another experiment (clients is 6, not 8): take another"),
+        ("rounds = 4", "rounds = 4\nsamples = 20", "(samples is None, not 20)"),
+        (
+            'dataset = "digits"\nplan = "digits"',
+            'dataset = "watch"\nplan = "watch"',
+            "(dataset is digits, not watch; plan is digits, not watch; plan_digest is ",
+        ),
     ],
 )
 def test_the_folder_of_another_experiment_is_refused_and_left_alone(
@@ -271,9 +277,41 @@ def test_the_folder_of_another_experiment_is_refused_and_left_alone(
 ) -> None:
     folder = claimed(tmp_path)
     before = contents(folder)
-    with pytest.raises(ConfigError, match=complaint):
+    with pytest.raises(ConfigError, match=re.escape(complaint)):
         run(tmp_path, text=ONE_ALPHA.replace(old, new))
     assert contents(folder) == before
+
+
+@pytest.mark.parametrize("key", ["format", "samples", "plan_digest"])
+@pytest.mark.parametrize("file", ["experiment.json", "runs/dense-a1000-s0/spec.json"])
+def test_a_file_of_another_format_is_not_read_with_defaults(
+    tmp_path: Path, file: str, key: str
+) -> None:
+    assert run(tmp_path, text=ONE_SEED, only=("dense",)) == 0
+    path = tmp_path / "out/tiny" / file
+    document = json.loads(path.read_text(encoding="utf-8"))
+    value = document.pop(key)
+    path.write_text(json.dumps(document), encoding="utf-8")
+    with pytest.raises(ConfigError, match=rf"another \w+ \({key} is missing, not {value}\): "):
+        run(tmp_path, text=ONE_SEED, report_only=True)
+    path.write_text(json.dumps({**document, key: value, "new": None}), encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"another \w+ \(new is None, not missing\): "):
+        run(tmp_path, text=ONE_SEED, report_only=True)
+
+
+def test_a_plan_file_that_changed_makes_another_experiment(tmp_path: Path) -> None:
+    text = ONE_SEED.replace('plan = "digits"', 'plan = "plan.json"')
+    plan = tmp_path / "plan.json"
+    plan.write_text(find_plan("digits").to_json(), encoding="utf-8")
+    assert run(tmp_path, text=text, only=("dense",)) == 0
+    old = find_plan("digits").digest
+    plan.write_text(find_plan("mnist").to_json(), encoding="utf-8")
+    with pytest.raises(ConfigError, match=rf"plan_digest is {old}, not {find_plan('mnist').digest}"):
+        run(tmp_path, text=text)
+    (tmp_path / "out/tiny/experiment.json").unlink()
+    claimed(tmp_path, text)
+    with pytest.raises(ConfigError, match=rf"dense-a1000-s0 holds .*plan_digest is {old}, not "):
+        run(tmp_path, text=text)
 
 
 def test_a_folder_with_something_else_is_refused(tmp_path: Path) -> None:
