@@ -304,13 +304,15 @@ def test_a_plan_file_that_changed_makes_another_experiment(tmp_path: Path) -> No
     plan = tmp_path / "plan.json"
     plan.write_text(find_plan("digits").to_json(), encoding="utf-8")
     assert run(tmp_path, text=text, only=("dense",)) == 0
-    old = find_plan("digits").digest
+    old, new = find_plan("digits").digest, find_plan("mnist").digest
     plan.write_text(find_plan("mnist").to_json(), encoding="utf-8")
-    with pytest.raises(ConfigError, match=rf"plan_digest is {old}, not {find_plan('mnist').digest}"):
+    with pytest.raises(
+        ConfigError, match=rf"another experiment \(plan_digest is {old}, not {new}\)"
+    ):
         run(tmp_path, text=text)
     (tmp_path / "out/tiny/experiment.json").unlink()
     claimed(tmp_path, text)
-    with pytest.raises(ConfigError, match=rf"dense-a1000-s0 holds .*plan_digest is {old}, not "):
+    with pytest.raises(ConfigError, match=rf"dense-a1000-s0 holds .*digest is {old}, not {new}"):
         run(tmp_path, text=text)
 
 
