@@ -6,6 +6,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from fedsparse.errors import ConfigError
 from fedsparse.sparsity.densities import apportion
 
 
@@ -25,9 +26,12 @@ class Population:
     def enlist(
         cls, clients: int, levels: Sequence[float], shares: Sequence[int], seed: int
     ) -> Population:
-        """Give every client a level, in the proportions of `shares` (all the first if empty)."""
-        parts = list(shares) or [1, *(0 for _ in levels[1:])]
-        sizes = _divide(clients, parts)
+        """Give every client a level, in the proportions of `shares` (all the first if empty).
+
+        Raises:
+            ConfigError: a level would be left without a client.
+        """
+        sizes = divide_clients(clients, levels, shares)
         each = [level for level, size in zip(levels, sizes, strict=True) for _ in range(size)]
         # The data of a client say nothing about its level.
         random.Random(f"{seed}/levels").shuffle(each)  # noqa: S311 (a draw)
@@ -58,6 +62,22 @@ class Population:
                 left -= sizes[-1]
         drawn = [draw.sample(group, count) for group, count in zip(groups, sizes, strict=True)]
         return sorted(client for group in drawn for client in group)
+
+
+def divide_clients(clients: int, levels: Sequence[float], shares: Sequence[int]) -> list[int]:
+    """How many clients have each level, in the proportions of `shares`; all the first if empty.
+
+    Raises:
+        ConfigError: a level would be left without a client.
+    """
+    sizes = _divide(clients, list(shares) or [1, *(0 for _ in levels[1:])])
+    for level, share, size in zip(levels, shares, sizes, strict=False):
+        if not size:
+            raise ConfigError(
+                f"shares {list(shares)} of {clients} clients leave none for the level {level:g}: "
+                f"its share is {share} of {sum(shares)}"
+            )
+    return sizes
 
 
 def _divide(total: int, parts: Sequence[int]) -> list[int]:

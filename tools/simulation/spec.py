@@ -13,6 +13,7 @@ from fedsparse.errors import ConfigError, FedSparseError
 from fedsparse.plan import Plan
 from fedsparse.plan.finding import find_plan
 from tools.datasets.registry import find_dataset
+from tools.simulation.cohort import divide_clients
 
 ENGINES: Final = ("sparse", "torch")
 SPEC: Final = "spec.json"
@@ -44,7 +45,7 @@ class RunSpec:
         engine: `sparse` (what devices run) or `torch` (masked dense; CPU or CUDA).
 
     Raises:
-        ConfigError: a number out of range; an unknown data set or engine.
+        ConfigError: a number out of range; an unknown data set or engine; a level without a client.
     """
 
     dataset: str
@@ -77,6 +78,7 @@ class RunSpec:
             raise ConfigError(
                 f"shares {list(self.shares)} for {levels} levels: a positive number for each"
             )
+        divide_clients(self.clients, self.method.levels, self.shares)
 
     @property
     def data_key(self) -> str:

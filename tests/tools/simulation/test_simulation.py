@@ -198,6 +198,7 @@ def test_torch_and_the_kernels_go_the_same_way(calm: Path, tmp_path: Path) -> No
         ({"cohort": 13}, "cohort of 13 of 12"),
         ({"shares": (1,)}, "shares"),
         ({"shares": (1, 0)}, "shares"),
+        ({"shares": (1, 99)}, r"of 12 clients leave none for the level 0\.2"),
         ({"engine": "jax"}, "engine 'jax'"),
         ({"rounds": 0}, "at least 1"),
         ({"dataset": "minst"}, "did you mean 'mnist'"),

@@ -16,6 +16,7 @@ from fedsparse.methods.method import METHODS
 from fedsparse.plan.finding import find_plan
 from tools.bench.paper.case import Case, Expectation, Split
 from tools.datasets.registry import find_dataset
+from tools.simulation.cohort import divide_clients
 
 SUFFIX: Final = ".toml"
 ENGINES: Final = ("sparse", "torch")
@@ -124,6 +125,7 @@ class Experiment:
         method = self.method_of(case)
         self.training_of(case)
         self.values_of(case)
+        self._check_shares(case)
         _, senses = METHODS[case.method]
         if senses and method.sense_devices > self.cohort:
             raise ConfigError(
@@ -138,6 +140,12 @@ class Experiment:
             raise ConfigError(
                 f"the case '{case.name}': seeds must be among the splits' {sorted(seeds)}"
             )
+
+    def _check_shares(self, case: Case) -> None:
+        try:
+            divide_clients(self.clients, case.densities, case.shares)
+        except ConfigError as error:
+            raise ConfigError(f"the case '{case.name}': {error}") from error
 
     def _check_expectation(self, expectation: Expectation) -> None:
         where = f"the expectation '{expectation.says}'"
