@@ -79,7 +79,7 @@ def test_a_case_overrides_the_settings_of_all(tmp_path: Path) -> None:
         ("density = 0.05", "density = 0.05\nlevels = [0.1]", "density is short for one level"),
         ("levels = [0.2, 0.1]", "levels = [0.1, 0.2]", "the case 'jmwst'.*levels must decrease"),
         ("shares = [1, 1]", "shares = [1]", "shares must be a positive number for each level"),
-        ("shares = [1, 1]", "shares = [99, 1]", r"'jmwst'.* of 6 clients leave none .* level 0\.1:"),
+        ("shares = [1, 1]", "shares = [99, 1]", r"'jmwst'.* of 6 clients leave none .* 0\.1:"),
         ("r_int = 2", "r_itn = 2", "case 'jmwst': settings: unknown key 'r_itn'.*'r_int'"),
         ("r_int = 2", "levels = [0.1]", "settings: levels is a key of the case itself"),
         ("learning_rate = 0.05", "learning_rat = 0.05", "'dense': training: unknown key"),
