@@ -1,6 +1,8 @@
-"""What every engine asks of mask, weights and samples."""
+"""What every engine asks of mask, weights, samples and loss."""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 
@@ -32,3 +34,20 @@ def as_samples(plan: Plan, samples: Float32Array) -> Float32Array:
             f"plan '{plan.name}' takes samples of {plan.input_shape}, got {samples.shape[1:]}"
         )
     return np.ascontiguousarray(samples, dtype=np.float32)
+
+
+def as_batch(plan: Plan, samples: Float32Array, largest: int) -> Float32Array:
+    """As `as_samples`; raises `EngineError` also unless they are 1 to `largest`."""
+    samples = as_samples(plan, samples)
+    if not 1 <= len(samples) <= largest:
+        raise EngineError(f"a batch of {len(samples)}: this engine takes 1 to {largest}")
+    return samples
+
+
+def check_loss(loss: float) -> None:
+    """Raise `EngineError` where the loss is not finite."""
+    if not math.isfinite(loss):
+        raise EngineError(
+            f"training diverged: the loss is {loss}; lower the learning rate, or look for NaN or "
+            "infinity among the samples"
+        )

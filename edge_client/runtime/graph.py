@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
-from edge_client.runtime.fitting import as_samples, check_weights
+from edge_client.runtime.fitting import as_batch, as_samples, check_loss, check_weights
 from edge_client.runtime.masked_sgd import MaskedTensor
-from edge_client.runtime.micro_batches import passes
+from edge_client.runtime.micro_batches import divided
 from edge_client.runtime.onnx_session import Array, OnnxSession
 from edge_client.runtime.setup import EngineSetup
 from edge_client.runtime.targets import Targets, as_targets
@@ -78,10 +76,8 @@ class GraphEngine:
         self, samples: Float32Array, labels: IntArray | Float32Array, *, learning_rate: float
     ) -> float:
         """See `Engine`; raises `EngineError` also for samples or labels that do not fit."""
-        samples = as_samples(self.plan, samples)
+        samples = as_batch(self.plan, samples, self.batch_size)
         batch = len(samples)
-        if not 1 <= batch <= self.batch_size:
-            raise EngineError(f"a batch of {batch}: this engine takes 1 to {self.batch_size}")
         targets = as_targets(self.plan, labels, batch)
         parts = self._parts(batch)
         self._steps += 1
@@ -91,11 +87,7 @@ class GraphEngine:
             share = np.float32((part.stop - part.start) / batch)
             found = self._run_training(samples, targets, draws, part, statistics)
             loss += float(found.pop("loss")) * float(share)
-            if not math.isfinite(loss):
-                raise EngineError(
-                    f"training diverged: the loss is {loss}; lower the learning rate, or look for "
-                    f"NaN or infinity among the samples"
-                )
+            check_loss(loss)
             _take(found, share, gradients, statistics)
         for name, value in statistics.items():
             self._tensors[name].values[...] = value
@@ -172,15 +164,13 @@ class GraphEngine:
         return self._sessions[kind]
 
     def _parts(self, batch: int) -> list[slice]:
-        """The micro-batches of a batch, as equal as can be."""
-        count = passes(batch, self._micro_batch)
-        bounds = [batch * i // count for i in range(count + 1)]
-        if batch // count < self.graph.least_batch:
+        parts = divided(batch, self._micro_batch)
+        if parts[0].stop < self.graph.least_batch:
             raise EngineError(
                 "a batch of one has no variance for the model's batch-norm: drop the last sample, "
                 "or choose a batch size that leaves two or more"
             )
-        return [slice(start, stop) for start, stop in pairwise(bounds)]
+        return parts
 
     def _draws(self, batch: int) -> list[Float32Array]:
         rng = np.random.default_rng([self._seed, self._steps]) if self.graph.draws else None

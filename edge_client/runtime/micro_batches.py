@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Final
 
 from fedsparse.plan import Plan
@@ -29,6 +30,13 @@ def micro_batches(plan: Plan, batch_size: int) -> tuple[int, ...]:
 def passes(batch_size: int, micro_batch: int) -> int:
     """Micro-batches of a step."""
     return -(-batch_size // micro_batch)
+
+
+def divided(batch: int, micro_batch: int) -> list[slice]:
+    """The micro-batches of a batch, as equal as can be; the first is the smallest."""
+    count = passes(batch, micro_batch)
+    bounds = [batch * index // count for index in range(count + 1)]
+    return [slice(start, stop) for start, stop in pairwise(bounds)]
 
 
 def _normalises_batches(plan: Plan) -> bool:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import math
-from itertools import pairwise
-
 import numpy as np
 
 from edge_client.runtime.execution import Execution
-from edge_client.runtime.fitting import as_samples, check_weights
+from edge_client.runtime.fitting import as_batch, as_samples, check_loss, check_weights
 from edge_client.runtime.lowering import lower
+from edge_client.runtime.micro_batches import divided
 from edge_client.runtime.native.library import Library, load_library
 from edge_client.runtime.parameters import Parameters
 from edge_client.runtime.setup import EngineSetup
 from edge_client.runtime.targets import as_targets
 from fedsparse.errors import EngineError
 from fedsparse.plan import Plan
+from fedsparse.sparsity.masks import counts_of
 from fedsparse.types import BoolArray, Float32Array, IntArray, Weights
 
 
@@ -70,10 +69,8 @@ class SparseEngine:
         self, samples: Float32Array, labels: IntArray | Float32Array, *, learning_rate: float
     ) -> float:
         """See `Engine`; raises `EngineError` also for samples or labels that do not fit."""
-        samples = as_samples(self.plan, samples)
+        samples = as_batch(self.plan, samples, self.batch_size)
         batch = len(samples)
-        if not 1 <= batch <= self.batch_size:
-            raise EngineError(f"a batch of {batch}: this engine takes 1 to {self.batch_size}")
         targets = as_targets(self.plan, labels, batch)
         execution = self._execution
         self._steps += 1
@@ -82,27 +79,20 @@ class SparseEngine:
         for part in self._parts(batch):
             execution.forward(samples[part], training=True)
             loss = execution.loss(targets[part])
-            if not math.isfinite(loss):
-                raise EngineError(
-                    f"training diverged: the loss is {loss}; lower the learning rate, or look for "
-                    f"NaN or infinity among the samples"
-                )
+            check_loss(loss)
             execution.backward(part.stop - part.start, learning_rate)
         execution.finish()
         return loss
 
     def _parts(self, batch: int) -> list[slice]:
-        """The micro-batches of a batch, as equal as can be."""
-        count = -(-batch // self._micro_batch)
-        bounds = [batch * i // count for i in range(count + 1)]
-        smallest = batch // count
+        parts = divided(batch, self._micro_batch)
         lone_norms = self.program.lone_norms
-        if smallest == 1 and lone_norms:
+        if parts[0].stop == 1 and lone_norms:
             raise EngineError(
                 f"a batch of one has no variance for batch-norm '{lone_norms[0]}': drop the "
                 f"last sample, or choose a batch size that leaves two or more"
             )
-        return [slice(start, stop) for start, stop in pairwise(bounds)]
+        return parts
 
     def logits(self, samples: Float32Array) -> Float32Array:
         """See `Engine`; takes any number of samples, a micro-batch at a time."""
@@ -143,7 +133,7 @@ class SparseEngine:
     def _build(self, mask: BoolArray, weights: Weights) -> None:
         program = lower(
             self.plan,
-            kept_counts(self.plan, mask),
+            counts_of(self.plan, mask),
             momentum=self._momentum,
             weight_decay=self._weight_decay,
             accumulate=self._micro_batch < self.batch_size,
@@ -167,12 +157,3 @@ class SparseEngine:
             threads=self.setup.threads,
             shared_work=self.setup.shared_work,
         )
-
-
-def kept_counts(plan: Plan, mask: BoolArray) -> list[int]:
-    """Kept weights of each prunable tensor under a mask `(num_prunable,)`."""
-    counts, start = [], 0
-    for tensor in plan.prunable:
-        counts.append(int(np.count_nonzero(mask[start : start + tensor.size])))
-        start += tensor.size
-    return counts

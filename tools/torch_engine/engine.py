@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from aggregator.models.to_torch import loss_function
-from edge_client.runtime.fitting import as_samples, check_weights
+from edge_client.runtime.fitting import as_batch, as_samples, check_loss, check_weights
 from edge_client.runtime.targets import as_targets
 from fedsparse.errors import ConfigError, EngineError
 from fedsparse.plan import Dropout, Loss, Plan
@@ -82,8 +82,8 @@ class TorchEngine:
         self, samples: Float32Array, labels: IntArray | Float32Array, *, learning_rate: float
     ) -> float:
         """See `Engine`; raises `EngineError` also for samples or labels that do not fit."""
-        samples = as_samples(self.plan, samples)
-        self._check_batch(len(samples))
+        samples = as_batch(self.plan, samples, self.batch_size)
+        self._check_norm(len(samples))
         targets = self._targets(labels, len(samples))
         self._steps += 1
         self._model.gradient.zero_()
@@ -91,11 +91,7 @@ class TorchEngine:
         with _exact_convolutions(), self._dropout():
             loss = self._loss(self._model.module(self._inputs(samples)), targets)
             value = float(loss.detach())
-            if not math.isfinite(value):
-                raise EngineError(
-                    f"training diverged: the loss is {value}; lower the learning rate, or look for "
-                    f"NaN or infinity among the samples"
-                )
+            check_loss(value)
             loss.backward()
         self._descend(learning_rate)
         return value
@@ -157,9 +153,7 @@ class TorchEngine:
         dtype = torch.int64 if is_class else self._model.values.dtype
         return torch.tensor(as_targets(self.plan, labels, batch), device=self._device, dtype=dtype)
 
-    def _check_batch(self, batch: int) -> None:
-        if not 1 <= batch <= self.batch_size:
-            raise EngineError(f"a batch of {batch}: this engine takes 1 to {self.batch_size}")
+    def _check_norm(self, batch: int) -> None:
         if batch == 1 and self._lone_norm:
             raise EngineError(
                 f"a batch of one has no variance for batch-norm '{self._lone_norm}': drop the "

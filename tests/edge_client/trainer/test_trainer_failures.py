@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import resource
 import shutil
 import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,8 +17,6 @@ from edge_client.trainer.request import (
     EXIT_BAD_DATA,
     EXIT_REFUSED,
     CalibrateRequest,
-    TrainRequest,
-    to_json,
 )
 from fedsparse.plan.builder import PlanBuilder
 from fedsparse.plan.zoo import PLANS
@@ -79,26 +75,10 @@ def test_the_graph_engine_does_a_task_where_it_was_chosen(tmp_path: Path) -> Non
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
-def limited(
-    folder: Path, request: TrainRequest, limit_bytes: int
-) -> subprocess.CompletedProcess[str]:
-    """The trainer with little address space: the system refuses it memory."""
-    path = folder / "request.json"
-    path.write_text(to_json(request), encoding="utf-8")
-    return subprocess.run(
-        [sys.executable, "-m", "edge_client.trainer", str(path)],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=ROOT,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit_bytes, limit_bytes)),
-    )
-
-
 def test_a_trainer_that_is_refused_memory_says_so(tmp_path: Path) -> None:
     job = Job(plan=PLANS["cifar10"](), batch_size=512, examples=8, holdout=0.0)
     request = write_task(tmp_path, job)
-    done = limited(tmp_path, request, 400 * 2**20)
+    done = run_trainer(tmp_path, request, address_bytes=400 * 2**20)
     assert done.returncode == EXIT_REFUSED
     assert last_line(done).startswith("out of memory: ")
     assert "memory_mib" in last_line(done)
@@ -108,7 +88,7 @@ def test_a_trainer_that_is_refused_memory_says_so(tmp_path: Path) -> None:
 def test_the_same_task_fits_in_micro_batches(tmp_path: Path) -> None:
     job = Job(plan=PLANS["cifar10"](), batch_size=512, examples=8, holdout=0.0)
     request = write_task(tmp_path, replace(job, setup=EngineSetup(micro_batch=4)))
-    done = limited(tmp_path, request, 400 * 2**20)
+    done = run_trainer(tmp_path, request, address_bytes=400 * 2**20)
     assert done.returncode == 0, done.stderr
     assert Path(request.output).exists()
 
@@ -130,16 +110,7 @@ def test_broken_kernels_are_refused_with_what_to_do(tmp_path: Path, damage: str)
         threads=1,
     )
     for asked in (request, measure):
-        path = tmp_path / "request.json"
-        path.write_text(to_json(asked), encoding="utf-8")
-        done = subprocess.run(
-            [sys.executable, "-m", "edge_client.trainer", str(path)],
-            capture_output=True,
-            text=True,
-            check=False,
-            cwd=tmp_path,
-            env={"PYTHONPATH": f"{tmp_path}:{ROOT}"},
-        )
+        done = run_trainer(tmp_path, asked, cwd=tmp_path, PYTHONPATH=f"{tmp_path}:{ROOT}")
         assert done.returncode == EXIT_REFUSED
         assert "native kernels" in last_line(done)
         assert "install fedsparse again" in last_line(done)

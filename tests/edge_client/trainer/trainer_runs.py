@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -111,9 +112,19 @@ def write_task(folder: Path, job: Job) -> TrainRequest:
 
 
 def run_trainer(
-    folder: Path, request: Request, **environment: str
+    folder: Path,
+    request: Request,
+    *,
+    cwd: Path = ROOT,
+    address_bytes: int | None = None,
+    **environment: str,
 ) -> subprocess.CompletedProcess[str]:
-    """`python -m edge_client.trainer` as the agent starts it."""
+    """`python -m edge_client.trainer` as the agent starts it; the system may refuse it memory."""
+
+    def limit() -> None:
+        if address_bytes is not None:
+            resource.setrlimit(resource.RLIMIT_AS, (address_bytes, address_bytes))
+
     path = folder / "request.json"
     path.write_text(to_json(request), encoding="utf-8")
     return subprocess.run(
@@ -121,8 +132,9 @@ def run_trainer(
         capture_output=True,
         text=True,
         check=False,
-        cwd=ROOT,
+        cwd=cwd,
         env=os.environ | ENVIRONMENT | environment,
+        preexec_fn=limit,
     )
 
 
