@@ -16,6 +16,7 @@ from typing import Any, Final
 from aggregator.rounds import Aggregator
 from edge_client.bench.work import step_work
 from fedsparse.durable import write_durably
+from fedsparse.errors import DataError
 from fedsparse.methods.state import ServerState
 from fedsparse.plan import Plan
 from fedsparse.sparsity.masks import counts_of
@@ -101,7 +102,7 @@ def simulate(
 
     Raises:
         ConfigError: the folder is that of another run.
-        DataError: the data cannot be had.
+        DataError: the data cannot be had, or their files are damaged.
         SimulationError: training failed on all clients of a round, or a worker was lost.
     """
     claim(folder, spec)
@@ -111,10 +112,13 @@ def simulate(
         return result
     split = open_split(spec, data)
     plan = spec.load_plan()
-    with Pool(plan, spec.engine, workers) as pool:
-        run = _Run(spec, plan, folder, split, pool, snapshot_s, progress)
-        run.finish()
-        result = run.result()
+    try:
+        with Pool(plan, spec.engine, workers) as pool:
+            run = _Run(spec, plan, folder, split, pool, snapshot_s, progress)
+            run.finish()
+            result = run.result()
+    except DataError as error:
+        raise split.damaged(error) from error
     write_durably(done, (json.dumps(result, indent=2) + "\n").encode())
     Workspace.of(folder).clear()
     return result
