@@ -13,7 +13,7 @@ from fedsparse.types import BoolArray
 
 
 class MaskFolder:
-    """`<folder>/<digest>.bits`; a file is written once and never changed.
+    """`<folder>/<digest>.bits`; a file is written once and changed only where it is damaged.
 
     Args:
         plan: whose masks they are.
@@ -26,9 +26,10 @@ class MaskFolder:
 
     def save(self, mask: BoolArray) -> str:
         """Keep a mask `(num_prunable,)`, on the disk when this returns its digest."""
-        digest = mask_digest(self._plan.digest, mask)
-        if not self._path(digest).exists():
-            write_durably(self._path(digest), pack(mask))
+        digest, bits = mask_digest(self._plan.digest, mask), pack(mask)
+        path = self._path(digest)
+        if not path.exists() or path.read_bytes() != bits:
+            write_durably(path, bits)
         return digest
 
     def load(self, digest: str) -> BoolArray | None:

@@ -101,7 +101,7 @@ def simulate(
         What is in `result.json`.
 
     Raises:
-        ConfigError: the folder is that of another run.
+        ConfigError: the folder is that of another run, or its snapshot is damaged.
         DataError: the data cannot be had, or their files are damaged.
         SimulationError: training failed on all clients of a round, or a worker was lost.
     """
@@ -240,7 +240,6 @@ class _Run:
         if now_s < self._saved_s + self._pause_s or not self._workspace.has_checkpoint:
             return
         state = {
-            "records": len(read_records(self._workspace.records)),
             "closed": self._recorder.closed,
             "fleet": self._fleet.to_document(),
             "wall_s": self._wall_s + now_s - self._began_s,

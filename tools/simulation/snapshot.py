@@ -1,11 +1,14 @@
 """A simulation's moment on disk, from which it goes on: whole or not there at all.
 
 A snapshot is taken between two rounds. What a killed process did after it is simulated again, to
-the same bit; that costs less than a durable write for each client would.
+the same bit; that costs less than a durable write for each client would. Files are not waited for,
+so a power cut may damage some: `state.json`, which is written last, has the digest of each.
 """
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import json
 import os
 import shutil
@@ -24,7 +27,11 @@ MASKS: Final = "masks"
 RECORDS: Final = "rounds.jsonl"
 RESIDUALS: Final = "residuals"
 SHELF: Final = "shelf"
+FRESH: Final = "snapshot.new"
+OLD: Final = "snapshot.old"
 FILES: Final = (CHECKPOINT, OWN_MASKS, SHELF, MASKS, RESIDUALS)
+# What file systems say that have no hard links, or have too many of a file.
+NO_LINKS: Final = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,14 +82,17 @@ class Workspace:
         for path in self.masks.glob("*.bits"):
             if path.stem not in wanted:
                 path.unlink()
-        fresh = self.kept.with_name("snapshot.new")
-        shutil.rmtree(fresh, ignore_errors=True)
+        fresh = self.kept.with_name(FRESH)
+        old = self.kept.with_name(OLD)
+        for left in (fresh, old):  # of a kill
+            shutil.rmtree(left, ignore_errors=True)
         fresh.mkdir()
         for name in FILES:
             _link(self.live / name, fresh / name)
         shutil.copyfile(self.records, fresh / RECORDS)
-        (fresh / STATE).write_text(json.dumps(state), encoding="utf-8")
-        old = self.kept.with_name("snapshot.old")
+        moment = {"state": state, "files": _digests(fresh)}
+        sealed = {"digest": _digest_of(moment), "moment": moment}
+        write_durably(fresh / STATE, json.dumps(sealed).encode())
         if self.kept.exists():
             self.kept.replace(old)
         fresh.replace(self.kept)
@@ -92,33 +102,63 @@ class Workspace:
         """Make `live` what the snapshot holds; its state, or None where there is no snapshot.
 
         Raises:
-            ConfigError: the snapshot is damaged.
+            ConfigError: the snapshot is damaged; nothing is changed then.
         """
-        old = self.kept.with_name("snapshot.old")
+        old = self.kept.with_name(OLD)
         if not self.kept.exists() and old.exists():  # killed between two renames
             old.replace(self.kept)
+        state = self._read() if self.kept.exists() else None
         shutil.rmtree(self.live, ignore_errors=True)
         for folder in (self.masks, self.residuals):
             folder.mkdir(parents=True)
-        if not self.kept.exists():
+        if state is None:
             return None
-        damaged = f"remove {self.kept.parent} to run it afresh"
-        try:
-            state: dict[str, Any] = json.loads((self.kept / STATE).read_text(encoding="utf-8"))
-            records = (self.kept / RECORDS).read_bytes()
-        except (OSError, ValueError) as error:
-            raise ConfigError(f"{self.kept} is damaged ({error}): {damaged}") from error
-        if not (self.kept / CHECKPOINT).exists() or records.count(b"\n") != state.get("records"):
-            raise ConfigError(f"{self.kept} is not whole: {damaged}")
         for name in FILES:
             _link(self.kept / name, self.live / name)
-        write_durably(self.records, records)
+        write_durably(self.records, (self.kept / RECORDS).read_bytes())
         return state
 
+    def _read(self) -> dict[str, Any]:
+        """The state, once every file is found to be what was saved."""
+        try:
+            sealed = json.loads((self.kept / STATE).read_text(encoding="utf-8"))
+            moment = sealed["moment"]
+            if sealed["digest"] != _digest_of(moment):
+                raise ValueError("another digest")
+            state: dict[str, Any] = moment["state"]
+            files, found = moment["files"], _digests(self.kept)
+        except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+            raise self._damaged(f"{STATE}: {type(error).__name__}: {error}") from error
+        for name in sorted(files.keys() | found.keys()):
+            if files.get(name) != found.get(name):
+                raise self._damaged(f"{name} is not what was saved")
+        return state
+
+    def _damaged(self, reason: str) -> ConfigError:
+        return ConfigError(
+            f"{self.kept} is damaged ({reason}): remove {self.kept.parent} to run it afresh"
+        )
+
     def clear(self) -> None:
-        """Remove both: the run is done."""
+        """Remove them: the run is done."""
+        for name in (FRESH, OLD):
+            shutil.rmtree(self.kept.with_name(name), ignore_errors=True)
         for folder in (self.live, self.kept):
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of each file of a snapshot but `state.json`, by its path in it."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in paths
+        if path != folder / STATE
+    }
+
+
+def _digest_of(moment: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(moment).encode()).hexdigest()
 
 
 def _link(source: Path, target: Path) -> None:
@@ -126,6 +166,11 @@ def _link(source: Path, target: Path) -> None:
     if source.is_dir():
         target.mkdir(exist_ok=True)
         for path in source.iterdir():
-            os.link(path, target / path.name)
+            _link(path, target / path.name)
     elif source.exists():
-        os.link(source, target)
+        try:
+            os.link(source, target)
+        except OSError as error:
+            if error.errno not in NO_LINKS:
+                raise
+            shutil.copy2(source, target)  # with its time: the masks given out have an order

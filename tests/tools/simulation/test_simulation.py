@@ -259,15 +259,3 @@ def test_an_engine_whose_training_failed_is_not_taken_again(calm: Path) -> None:
         used.train(order(30.0))
     again, fresh = used.train(order(0.1)), Worker(plan, "sparse").train(order(0.1))
     assert (again.frame, again.mask) == (fresh.frame, fresh.mask)
-
-
-def test_a_snapshot_that_is_not_whole_is_refused(calm: Path, tmp_path: Path) -> None:
-    def stop(record: dict[str, Any]) -> None:
-        if record["round"] == 4:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        simulate(SPEC, tmp_path, data=calm / "data", snapshot_s=0.0, progress=stop)
-    (tmp_path / "snapshot" / "checkpoint.npz").unlink()
-    with pytest.raises(ConfigError, match=r"not whole: remove .* to run it afresh"):
-        simulate(SPEC, tmp_path, data=calm / "data")
