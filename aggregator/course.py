@@ -19,7 +19,7 @@ from aggregator.checkpoint import (
 from aggregator.job import JobConfig
 from aggregator.model import GlobalModel
 from aggregator.models.weights import load_weights
-from aggregator.tasks import Round, stage_epochs
+from aggregator.tasks import Round, moves_masks, stage_epochs
 from fedsparse.errors import ConfigError, LocalProtocolError
 from fedsparse.methods.method import Method, make_method
 from fedsparse.methods.state import ServerState
@@ -89,7 +89,11 @@ class Course:
         self._save(self.round.round_id, self.round.stage)
 
     def offer(self, seconds_left: float) -> Offer:
-        """The offer of the present round; before the first answers, with uniform densities."""
+        """The offer of the present round; before the first answers, of what the method begins with.
+
+        Args:
+            seconds_left: that a task of this round will have.
+        """
         if self._model is None:
             levels = self._job.method.levels
             digests = ("",) * len(levels)
@@ -113,17 +117,15 @@ class Course:
             batch_size=self._job.training.batch_size,
             epochs=stage_epochs(self._job, method, self.round.stage),
             seconds_left=seconds_left,
-            evolve=(sensing and not method.salient) or self.evolves,
+            evolve=moves_masks(method, self.round),
             probe=(sensing and method.salient) or (training and method.power != 1.0),
             steps=1 if sensing and method.salient else None,
         )
 
     @property
     def evolves(self) -> bool:
-        """Whether devices change their masks in the present round and send them."""
-        if self.round.stage is not Stage.TRAIN:
-            return False
-        return self.method.evolves(self.round.index)
+        """Whether devices are to send masks of their own: those of stage 1 are not kept."""
+        return self.round.stage is Stage.TRAIN and moves_masks(self.method, self.round)
 
     @property
     def method(self) -> Method:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -11,9 +10,8 @@ from fedsparse.methods.method import INITIALISATIONS, METHODS
 from fedsparse.rounds.server import Policy
 from fedsparse.sparsity.values import F16, I8, VALUE_BYTES
 from fedsparse.transport.config import BrokerConfig
-from fedsparse.wire.messages import MAX_NUMBER
+from fedsparse.wire.messages import MAX_NUMBER, NAME
 
-NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 SEEDS: Final = range(2**31)
 MAX_EPOCHS: Final = 10_000  # that a task may ask for
 

@@ -61,9 +61,9 @@ def make_task(
     encoding = encoding_of(job, now)
     values = model.values_under(digest, to.level, encoding)
     parts.append(Part(name="values", codec=encoding.codec, size=len(values)))
-    sensing, salient = now.stage is Stage.SENSE, model.method.salient
     training = job.training
-    plain = sensing and salient  # a gradient is measured, and nothing trained
+    # Where saliency is measured nothing is trained.
+    plain = now.stage is Stage.SENSE and model.method.salient
     task = Task(
         job=job.name,
         round_id=now.round_id,
@@ -82,8 +82,7 @@ def make_task(
         ),
         momentum=0.0 if plain else training.momentum,
         weight_decay=0.0 if plain else training.weight_decay,
-        evolve=(sensing and not salient)
-        or (now.stage is Stage.TRAIN and model.method.evolves(now.index)),
+        evolve=moves_masks(model.method, now),
         prune_rate=model.method.prune_rate(now.index),
         evaluate=now.evaluate,
         power=model.method.power if now.stage is Stage.TRAIN else 1.0,
@@ -98,6 +97,13 @@ def stage_epochs(job: JobConfig, method: Method, stage: Stage) -> int:
     if stage is not Stage.SENSE:
         return job.training.epochs
     return 1 if method.salient else job.method.sense_epochs
+
+
+def moves_masks(method: Method, now: Round) -> bool:
+    """Whether devices drop and grow while they train, in stage 1 or where the method says so."""
+    if now.stage is Stage.SENSE:
+        return not method.salient
+    return now.stage is Stage.TRAIN and method.evolves(now.index)
 
 
 def encoding_of(job: JobConfig, now: Round) -> Encoding:

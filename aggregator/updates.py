@@ -81,7 +81,9 @@ def read_update(plan: Plan, asked: Asked, update: Update, body: memoryview) -> C
         RemoteProtocolError: it is not an answer to what was asked; the message says why.
     """
     if update.stage is not asked.stage:
-        raise RemoteProtocolError(f"the update is for {update.stage.value}: {asked.stage.value}")
+        raise RemoteProtocolError(
+            f"the update is of stage '{update.stage.value}', its task was of '{asked.stage.value}'"
+        )
     if update.level != asked.level:
         raise RemoteProtocolError(f"the update is at level {update.level}, not {asked.level}")
     if asked.num_examples is not None and update.num_examples > asked.num_examples:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
 
 from edge_client.runtime.setup import ENGINES, MAX_THREADS
 from fedsparse.transport.config import BrokerConfig
-
-NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+from fedsparse.wire.messages import NAME
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

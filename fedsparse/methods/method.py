@@ -42,12 +42,12 @@ class Method(Protocol):
 
     @property
     def senses(self) -> bool:
-        """Whether stage 1 is needed: a few devices train with drop-and-grow and report counts."""
+        """Whether stage 1 is needed: a few devices report what the masks are to be made of."""
         ...
 
     @property
     def salient(self) -> bool:
-        """Whether stage 1 is another one: devices report the saliency of all weights."""
+        """Whether that is the saliency of all weights; else they train, and report counts."""
         ...
 
     @property
@@ -85,17 +85,20 @@ class Method(Protocol):
         rng: np.random.Generator,
         saliency: Float32Array | None = None,
     ) -> ServerState:
-        """The state after stage 1: new masks of the layer densities found, weights drawn anew.
+        """The state after stage 1.
+
+        New masks have the layer densities found, and weights are drawn anew; where the method is
+        `salient` the masks keep what matters most, and the weights stay those it was measured on.
 
         Args:
-            state: the one under which the devices trained.
+            state: the one under which the devices worked.
             reports: of each device, its examples and its kept weights per prunable tensor.
             rng: source of masks and weights.
-            saliency: `(num_prunable,)`, the mean over devices by examples, for a method that is
-                `salient`: it gives the masks, and the weights stay.
+            saliency: `(num_prunable,)`, the mean over devices by examples; None where they report
+                counts.
 
         Raises:
-            ValueError: there are no reports.
+            ValueError: there are no reports, or no saliency where it is needed.
         """
         ...
 

@@ -200,11 +200,6 @@ class Channel:
             self._outbox.put(peer, (head, body), self._options.chunk_bytes, self._clock())
             self._pump()
 
-    def send_frame(self, frame: bytes) -> None:
-        """Send a message that is encoded already, such as the outbox of a device; see `send`."""
-        message, body = decode_message(frame)
-        self.send(None, message, bytes(body))
-
     def poll(self, timeout_s: float) -> ChannelEvent | None:
         """The next event; None when nothing came within `timeout_s`, or within a second."""
         end_s = self._clock() + timeout_s

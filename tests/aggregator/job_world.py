@@ -177,7 +177,8 @@ class Device:
                     self.train(task, body)
                 case client.Upload():
                     assert self.outbox is not None
-                    self.channel.send_frame(self.outbox)
+                    update, body = decode_message(self.outbox)
+                    self.channel.send(None, update, bytes(body))
                 case client.ClearOutbox():
                     self.outbox = None
                 case client.StopTraining():

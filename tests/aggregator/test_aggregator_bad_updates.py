@@ -229,15 +229,15 @@ def clean_result(tmp_path: Path) -> bytes:
 def test_an_update_sent_again_and_again_counts_once(tmp_path: Path) -> None:
     world = world_with(tmp_path, "pdst")
     device = world.devices[0]
-    sent: list[bytes] = []
+    sent: list[tuple[Update, bytes]] = []
 
     def remember(update: Update, body: bytes) -> tuple[Update, bytes]:
-        sent.append(encode_message(update, body))
+        sent.append((update, body))
         return update, body
 
     def again() -> None:
-        for frame in sent:
-            device.channel.send_frame(frame)
+        for update, body in sent:
+            device.channel.send(None, update, body)
         world.at_tick[world.ticks + 1] = again
 
     device.change = dict.fromkeys((1, 2, 3), remember)

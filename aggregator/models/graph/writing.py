@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import onnx
@@ -56,11 +56,3 @@ def _metas(nodes: Iterable[Any]) -> list[torch.Tensor]:
 def _info(name: str, dtype: torch.dtype, shape: Iterable[Any]) -> onnx.ValueInfoProto:
     sizes = [size if isinstance(size, int | str) else BATCH for size in shape]
     return helper.make_tensor_value_info(name, ELEMENT_TYPES[dtype], sizes)
-
-
-def nodes_by_kind(model: onnx.ModelProto) -> Mapping[str, int]:
-    """How often each operator occurs."""
-    counts: dict[str, int] = {}
-    for node in model.graph.node:
-        counts[node.op_type] = counts.get(node.op_type, 0) + 1
-    return counts

@@ -178,6 +178,11 @@ def too_many_samples(plan: Plan, rng: np.random.Generator) -> tuple[np.ndarray, 
     return random_batch(plan, 5, rng)
 
 
+def no_samples(plan: Plan, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    samples, labels = random_batch(plan, 1, rng)
+    return samples[:0], labels[:0]
+
+
 def samples_of_another_shape(plan: Plan, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     samples, labels = random_batch(plan, 4, rng)
     return samples[:, :, 1:], labels
@@ -190,15 +195,21 @@ def a_label_out_of_range(plan: Plan, rng: np.random.Generator) -> tuple[np.ndarr
 
 @engines
 @pytest.mark.parametrize(
-    "batch", [too_many_samples, samples_of_another_shape, a_label_out_of_range]
+    ("batch", "reason"),
+    [
+        (too_many_samples, "a batch of 5: this engine takes 1 to 4"),
+        (no_samples, "a batch of 0: this engine takes 1 to 4"),
+        (samples_of_another_shape, "takes samples of"),
+        (a_label_out_of_range, "labels must be 0 to 9"),
+    ],
 )
 def test_a_batch_that_does_not_fit_is_refused(
-    kind: str, batch: Callable[..., tuple[np.ndarray, np.ndarray]]
+    kind: str, batch: Callable[..., tuple[np.ndarray, np.ndarray]], reason: str
 ) -> None:
     plan, rng = PLANS["digits"](), np.random.default_rng(8)
     mask = random_mask(plan, "0.3", rng)
     engine = make_engine(kind, plan, mask, start_weights(plan, mask, rng), batch_size=4)
-    with pytest.raises(EngineError):
+    with pytest.raises(EngineError, match=reason):
         engine.train_step(*batch(plan, rng), learning_rate=0.1)
 
 

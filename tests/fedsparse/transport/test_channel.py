@@ -261,7 +261,7 @@ def test_a_repeated_large_message_is_delivered_again(world: World) -> None:
     drain(device, world.gateway)
     body = bytes(1_000)
     for _ in range(2):
-        device.send_frame(encode_message(update(body), body))
+        device.send(None, update(body), body)
         assert delivered(device, world.gateway) == [update(body)]
 
 

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from aggregator.job import NAME, SEEDS
+from aggregator.job import SEEDS
 from fedsparse.methods.method import METHODS
+from fedsparse.wire.messages import NAME
 
 ALPHAS: Final = (1e-3, 1e6)  # what the data sets take
 

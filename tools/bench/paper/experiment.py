@@ -9,11 +9,12 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
-from aggregator.job import NAME, MethodConfig, TrainingConfig, ValuesConfig
+from aggregator.job import MethodConfig, TrainingConfig, ValuesConfig
 from fedsparse.config import build, read_toml
 from fedsparse.errors import ConfigError, DataError
 from fedsparse.methods.method import METHODS
 from fedsparse.plan.finding import find_plan
+from fedsparse.wire.messages import NAME
 from tools.bench.paper.case import Case, Expectation, Split
 from tools.datasets.registry import find_dataset
 from tools.simulation.cohort import divide_clients
