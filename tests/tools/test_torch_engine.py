@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TypeAlias
 
@@ -127,11 +127,42 @@ def test_in_float64_it_is_torchs_own_sgd_on_masked_weights(name: str, loss: Loss
     np.testing.assert_allclose(flat(engine.weights()), flat(exact), rtol=rounding, atol=1e-12)
 
 
+def test_a_softmax_comes_before_the_loss_where_it_is_asked_for() -> None:
+    plan, rng = PLANS["digits"](), np.random.default_rng(4)
+    mask = random_mask(plan, 0.2, rng)
+    start = start_weights(plan, mask, rng)
+    batches = [random_batch(plan, 6, rng) for _ in range(3)]
+    engine = TorchEngine(
+        plan, mask, start, batch_size=6, dtype=torch.float64, softmax_first=True, **EVERY_OPERATION
+    )
+    plain, logits = loss_function(plan.loss), engine.logits(batches[0][0])
+    losses = train(engine, batches)
+    exact_losses, exact = plain_sgd(
+        plan, mask, start, batches, lambda outputs, to: plain(torch.softmax(outputs, 1), to)
+    )
+    np.testing.assert_allclose(losses, exact_losses, rtol=1e-12)
+    rounding = 2 * np.finfo(np.float32).eps
+    np.testing.assert_allclose(flat(engine.weights()), flat(exact), rtol=rounding, atol=1e-12)
+    untouched = TorchEngine(plan, mask, start, batch_size=6, dtype=torch.float64)
+    np.testing.assert_array_equal(logits, untouched.logits(batches[0][0]))
+
+
+def test_a_softmax_before_another_loss_is_refused() -> None:
+    plan, rng = replace(PLANS["digits"](), loss=Loss.MSE), np.random.default_rng(4)
+    mask = random_mask(plan, 0.2, rng)
+    with pytest.raises(EngineError, match="a softmax comes before cross-entropy, not before mse"):
+        TorchEngine(plan, mask, start_weights(plan, mask, rng), batch_size=6, softmax_first=True)
+
+
 def plain_sgd(
-    plan: Plan, mask: BoolArray, start: Weights, batches: Iterable[Batch]
+    plan: Plan,
+    mask: BoolArray,
+    start: Weights,
+    batches: Iterable[Batch],
+    loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None,
 ) -> tuple[list[float], Weights]:
     """Dense tensors, `torch.optim.SGD`, and a hook that masks their gradients."""
-    module, loss = to_torch(plan).double(), loss_function(plan.loss)
+    module, loss = to_torch(plan).double(), loss or loss_function(plan.loss)
     full = np.zeros(plan.num_prunable, np.float32)
     full[mask] = start.prunable
     load_weights(module, plan, Weights(prunable=full, dense=start.dense))

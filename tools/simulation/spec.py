@@ -15,7 +15,7 @@ from fedsparse.plan.finding import find_plan
 from tools.datasets.registry import find_dataset
 from tools.simulation.cohort import divide_clients
 
-ENGINES: Final = ("sparse", "torch")
+ENGINES: Final = ("sparse", "torch", "torch_softmax")
 SPEC: Final = "spec.json"
 FORMAT: Final = 1  # of the files that experiments and their runs leave behind
 
@@ -42,7 +42,8 @@ class RunSpec:
         rounds: training rounds, after stage 1.
         seed: of the split, of masks and weights, of who works when, and of every batch.
         evaluate_every: the model is scored in every so many rounds, and in the last.
-        engine: `sparse` (what devices run) or `torch` (masked dense; CPU or CUDA).
+        engine: `sparse` (what devices run), `torch` (masked dense; CPU or CUDA), or `torch_softmax`
+            (with a softmax before the cross-entropy, as the reference code's MNISTNet has it).
 
     Raises:
         ConfigError: a number out of range; an unknown data set or engine; a level without a client.

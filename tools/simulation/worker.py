@@ -200,7 +200,7 @@ class Worker:
         optimizer: Optimizer,
         seed: int,
     ) -> Engine:
-        if self._kind == "torch":
+        if self._kind != "sparse":
             from tools.torch_engine import open_torch_engine, torch_device
 
             engine = open_torch_engine(
@@ -212,6 +212,7 @@ class Worker:
                 weight_decay=optimizer.of_engine.weight_decay,
                 seed=seed,
                 device=torch_device(),
+                softmax_first=self._kind == "torch_softmax",
             )
             return with_power(engine, self.plan, mask, optimizer, seed=seed)
         setup = EngineSetup(micro_batch=batch_size, dense_layers=dense_layers(self.plan, mask))

@@ -23,12 +23,13 @@ def open_torch_engine(
     weight_decay: float,
     seed: int,
     device: str,
+    softmax_first: bool = False,
 ) -> Engine:
     """A `TorchEngine` in float32, ready to train; the arguments are the engine's.
 
     Raises:
         ConfigError: torch is missing, or it has no such device here.
-        EngineError: mask or weights do not fit the plan.
+        EngineError: mask or weights do not fit the plan, or its loss takes no softmax.
         PlanError: the plan has an operator that torch cannot run.
     """
     _check_torch()
@@ -43,6 +44,7 @@ def open_torch_engine(
         weight_decay=weight_decay,
         seed=seed,
         device=device,
+        softmax_first=softmax_first,
     )
 
 

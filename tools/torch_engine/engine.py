@@ -40,10 +40,12 @@ class TorchEngine:
         device: torch's name of it, such as `cpu` or `cuda`.
         dtype: torch.float32, or torch.float64 for an oracle; weights and logits are rounded to
             float32 when they are asked for.
+        softmax_first: whether training puts a softmax before the cross-entropy, which has one of
+            its own. The reference code's MNISTNet does; to learn what that does, not for use.
 
     Raises:
         ConfigError: torch has no such device here.
-        EngineError: mask or weights do not fit the plan.
+        EngineError: mask or weights do not fit the plan, or its loss takes no softmax.
         PlanError: the plan has an operator that torch cannot run.
     """
 
@@ -59,9 +61,12 @@ class TorchEngine:
         seed: int = 0,
         device: str = "cpu",
         dtype: torch.dtype = torch.float32,
+        softmax_first: bool = False,
     ) -> None:
         if batch_size < 1:
             raise EngineError(f"the batch size must be at least 1, got {batch_size}")
+        if softmax_first and plan.loss is not Loss.CROSS_ENTROPY:
+            raise EngineError(f"a softmax comes before cross-entropy, not before {plan.loss.value}")
         check_weights(plan, mask, weights)
         self.plan = plan
         self.batch_size = batch_size
@@ -73,6 +78,7 @@ class TorchEngine:
         self._draws = any(isinstance(node.operator, Dropout) for node in plan.nodes)
         self._lone_norm = _lone_norm(plan)
         self._loss = loss_function(plan.loss)
+        self._softmax_first = softmax_first
         self._model = FlatModel(plan, device=self._device, dtype=dtype)
         self._velocity = torch.zeros_like(self._model.values)
         self._set_mask(mask)
@@ -89,7 +95,8 @@ class TorchEngine:
         self._model.gradient.zero_()
         self._model.module.train()
         with _exact_convolutions(), self._dropout():
-            loss = self._loss(self._model.module(self._inputs(samples)), targets)
+            outputs = self._model.module(self._inputs(samples))
+            loss = self._loss(outputs.softmax(1) if self._softmax_first else outputs, targets)
             value = float(loss.detach())
             check_loss(value)
             loss.backward()

@@ -18,9 +18,9 @@ from fedsparse.wire.messages import NAME
 from tools.bench.paper.case import Case, Expectation, Split
 from tools.datasets.registry import find_dataset
 from tools.simulation.cohort import divide_clients
+from tools.simulation.spec import ENGINES
 
 SUFFIX: Final = ".toml"
-ENGINES: Final = ("sparse", "torch")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +37,7 @@ class Experiment:
         samples: at most so many a client; None = an even share of all.
         rounds: training rounds, after stage 1.
         evaluate_every: rounds between two scores of the model.
-        engine: `sparse` (the runtime of devices) or `torch` (masked dense).
+        engine: one of `tools.simulation.spec.ENGINES`.
         training, method, values: keys of `TrainingConfig`, `MethodConfig` and `ValuesConfig`, for
             all cases.
     """
