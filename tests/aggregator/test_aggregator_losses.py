@@ -13,6 +13,7 @@ from aggregator.job import MethodConfig, TrainingConfig
 from edge_client.runtime.setup import EngineSetup
 from edge_client.trainer.request import EXIT_OK, TrainRequest
 from edge_client.trainer.train import run_task
+from fedsparse.errors import DataError
 from fedsparse.plan import Loss, Plan, Tanh
 from fedsparse.plan.builder import PlanBuilder
 from fedsparse.types import Float32Array
@@ -118,13 +119,15 @@ def test_a_device_with_labels_for_a_model_of_numbers_reports_what_is_wrong(tmp_p
     world = learning_world(tmp_path, Loss.MSE, on_gateway=False)
     x, y = data_of(Loss.CROSS_ENTROPY, 160, seed=0)
     np.savez(tmp_path / "device-0" / "data.npz", x=x, y=y)
-    with pytest.raises(Exception, match=r"data\.npz: 160 samples in x but y has the shape"):
+    with pytest.raises(DataError, match=r"data\.npz: 160 samples in x but y has the shape"):
         world.run()
 
 
 def test_scores_of_devices_are_pooled_by_their_counts(tmp_path: Path) -> None:
     world = learning_world(tmp_path, Loss.MSE, on_gateway=False)
     reported: dict[float, list[tuple[float, int]]] = {}
+    x, y = data_of(Loss.MSE, 60, seed=2)
+    np.savez(tmp_path / "device-2" / "data.npz", x=x, y=y)  # a level of unequal hold-outs
 
     for device in world.devices:
         real = device.make_update
@@ -140,6 +143,8 @@ def test_scores_of_devices_are_pooled_by_their_counts(tmp_path: Path) -> None:
         device.make_update = noted  # type: ignore[method-assign]
     world.run()
     event = next(one for one in world.events("round_scored") if one["round"] == 3)
+    assert any(len({count for _, count in pairs}) > 1 for pairs in reported.values())
+    assert event["test_loss"].keys() == {f"{level:g}" for level in reported}
     for level, pairs in reported.items():
         mean = sum(one for one, _ in pairs) / sum(count for _, count in pairs)
         assert event["test_loss"][f"{level:g}"] == pytest.approx(mean, abs=1e-5)

@@ -25,7 +25,7 @@ from fedsparse.config import load
 from fedsparse.errors import ConfigError
 from fedsparse.sparsity.values import F16, F32, I8
 from fedsparse.wire.headers import split_parts
-from fedsparse.wire.messages import Stage, Update, Verdict
+from fedsparse.wire.messages import Stage, Task, Update, Verdict
 
 CODECS = (F32, F16, I8)
 ROUND = 2
@@ -266,11 +266,16 @@ def test_values_of_another_codec_than_was_asked_for_still_count(tmp_path: Path) 
     """They say themselves how they are to be read: a job may be resumed with other codecs."""
     world = world_with(tmp_path, "world", up=I8).add_fleet()
     device = world.devices[0]
-    make_update = device.make_update
-    device.make_update = lambda task, body: make_update(  # type: ignore[method-assign]
-        replace(task, values_codec=F32), body
-    )
+    make_update, sent = device.make_update, set[tuple[str, str]]()
+
+    def exactly(task: Task, body: bytes) -> tuple[Update, bytes]:
+        update, content = make_update(replace(task, values_codec=F32), body)
+        sent.update((task.values_codec, part.codec) for part in update.parts)
+        return update, content
+
+    device.make_update = exactly  # type: ignore[method-assign]
     world.run()
+    assert sent == {(I8, F32)}
     assert {receipt.verdict for receipt in device.receipts} == {Verdict.ACCEPTED}
 
 

@@ -89,14 +89,15 @@ def test_a_model_that_fails_while_it_runs_is_an_engine_error() -> None:
     mask, weights, rng = parts_of(plan)
     graph = graph_of(plan)
     model = onnx.load_model_from_string(graph.training)
-    for constant in model.graph.initializer:
-        if constant.data_type == onnx.TensorProto.INT64 and list(constant.dims) == [1]:
-            constant.CopyFrom(onnx.numpy_helper.from_array(np.array([7]), constant.name))
+    for node in model.graph.node:
+        node.input[:] = ["picked" if name == "samples" else name for name in node.input]
+    picked = onnx.helper.make_node("Gather", ["samples", "beyond"], ["picked"], axis=0)
+    model.graph.node.insert(0, picked)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([999]), "beyond"))
     wrong = dataclasses.replace(graph, training=model.SerializeToString())
-    with pytest.raises(EngineError, match="the training graph"):
-        GraphEngine(plan, mask, weights, graph=wrong, batch_size=4).train_step(
-            *random_batch(plan, 4, rng), learning_rate=0.1
-        )
+    engine = GraphEngine(plan, mask, weights, graph=wrong, batch_size=4)
+    with pytest.raises(EngineError, match="the training graph failed"):
+        engine.train_step(*random_batch(plan, 4, rng), learning_rate=0.1)
 
 
 def test_a_lone_sample_for_a_batch_norm_over_vectors_is_refused() -> None:

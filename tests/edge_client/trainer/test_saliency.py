@@ -10,6 +10,7 @@ from aggregator.models.to_torch import load_weights, loss_function, to_torch
 from edge_client.data.samples import Samples
 from edge_client.runtime.engines import Optimizer, open_engine
 from edge_client.runtime.setup import EngineSetup
+from edge_client.trainer.saliency import measure_saliency
 from edge_client.trainer.work import Received, encode_result, train
 from fedsparse.errors import EngineError
 from fedsparse.plan import Plan
@@ -105,12 +106,34 @@ def test_it_is_one_batch_of_many_drawn_by_the_tasks_seed() -> None:
     assert not np.allclose(first, whole, rtol=1e-2)
 
 
-def test_a_gradient_that_is_not_finite_is_no_answer() -> None:
+def test_samples_that_are_not_finite_are_no_answer() -> None:
     weights = initial_weights(PLAN, [t.size for t in PLAN.prunable], np.random.default_rng(1))
     samples = some_samples(4)
     samples.x[2] = np.nan
-    with pytest.raises(EngineError):
+    with pytest.raises(EngineError, match="the loss is nan"):
         answer(saliency_task(batch_size=4), weights, samples)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_gradient_that_is_not_finite_is_no_answer(value: float) -> None:
+    """Though the loss is."""
+    weights = initial_weights(PLAN, [t.size for t in PLAN.prunable], np.random.default_rng(1))
+    samples = some_samples(4)
+    engine = open_engine(
+        PLAN, ALL, weights, batch_size=4, setup=EngineSetup(micro_batch=4), optimizer=Optimizer()
+    )
+    step = engine.train_step
+
+    def overflow(x: Float32Array, y: IntArray, *, learning_rate: float) -> float:
+        loss = step(x, y, learning_rate=learning_rate)
+        after = engine.weights()
+        after.prunable[5] = value
+        engine.restart(after)
+        return loss
+
+    engine.train_step = overflow  # type: ignore[method-assign, assignment]
+    with pytest.raises(EngineError, match="a gradient is not finite"):
+        measure_saliency(engine, samples.x, samples.y)
 
 
 def test_samples_that_make_no_batch_are_no_answer() -> None:
