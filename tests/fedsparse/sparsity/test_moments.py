@@ -1,14 +1,35 @@
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
 from aggregator.models import to_torch
 from aggregator.models.to_torch import PlanModule
-from fedsparse.plan import INPUT, Add, Gelu, Operator, Plan, Relu, Relu6, Silu
+from fedsparse.plan import (
+    INPUT,
+    Add,
+    AvgPool,
+    Concat,
+    Dropout,
+    Gelu,
+    HardSigmoid,
+    HardSwish,
+    LeakyRelu,
+    Mul,
+    Operator,
+    Plan,
+    Relu,
+    Relu6,
+    Sigmoid,
+    Silu,
+    Tanh,
+    activations,
+)  # fmt: skip
 from fedsparse.plan.builder import PlanBuilder
 from fedsparse.plan.zoo import PLANS
 from fedsparse.sparsity.densities import uniform_counts
@@ -30,21 +51,32 @@ def behind(add: Callable[[PlanBuilder], object], shape: tuple[int, ...] = (2, 12
     return input_moments(model.build())["probe.weight"]
 
 
-@pytest.mark.parametrize(
-    ("operator", "values"),
-    [
-        (Relu(), np.maximum(NORMAL, 0)),
-        (Relu6(), np.clip(NORMAL, 0, 6)),
-        (Silu(), NORMAL / (1 + np.exp(-NORMAL))),
-        (Gelu(), torch.nn.functional.gelu(torch.from_numpy(NORMAL)).numpy()),
-    ],
-)
-def test_an_activation_of_normal_numbers_has_the_moment_that_draws_have(
-    operator: Operator, values: np.ndarray
-) -> None:
+ACTIVATIONS: dict[Operator, Callable[[torch.Tensor], torch.Tensor]] = {
+    Relu(): functional.relu,
+    Relu6(): functional.relu6,
+    LeakyRelu(slope=0.3): lambda x: functional.leaky_relu(x, 0.3),
+    Sigmoid(): functional.sigmoid,
+    Tanh(): functional.tanh,
+    Silu(): functional.silu,
+    Gelu(): functional.gelu,
+    HardSigmoid(): functional.hardsigmoid,
+    HardSwish(): functional.hardswish,
+}
+
+
+@pytest.mark.parametrize("operator", ACTIVATIONS, ids=lambda operator: operator.kind)
+def test_an_activation_of_normal_numbers_has_the_moment_that_draws_have(operator: Operator) -> None:
+    values = ACTIVATIONS[operator](torch.from_numpy(NORMAL)).numpy()
     assert behind(lambda model: model.add(operator)) == pytest.approx(
         np.square(values).mean(), rel=0.02
     )
+
+
+def test_no_activation_is_forgotten() -> None:
+    """Dropout is none: outside of training it hands on what it reads."""
+    known = {kind for kind in vars(activations).values() if inspect.isclass(kind)}
+    operators = {kind for kind in known if issubclass(kind, Operator)}
+    assert operators - {Operator, Dropout} == {type(operator) for operator in ACTIVATIONS}
 
 
 @pytest.mark.parametrize("kernel", [2, 3])
@@ -62,6 +94,36 @@ def test_what_is_added_up_has_the_sum_of_the_variances() -> None:
 
     rectified = np.maximum(NORMAL[:, 0], 0)
     assert behind(twice) == pytest.approx(np.square(NORMAL[:, 1] + rectified).mean(), rel=0.02)
+
+
+def test_what_is_multiplied_has_the_product_of_the_second_moments() -> None:
+    def gated(model: PlanBuilder) -> None:
+        start = model.last
+        gate = model.add(Sigmoid(), start)
+        model.add(Mul(), start, gate)
+
+    gates = 1 / (1 + np.exp(-NORMAL[:, 1]))
+    expected = np.square(NORMAL[:, 0] * gates).mean()  # taken for independent
+    assert behind(gated) == pytest.approx(expected, rel=0.02)
+
+
+def test_what_is_put_side_by_side_has_the_mean_moment_by_size() -> None:
+    def beside(model: PlanBuilder) -> None:
+        start = model.last
+        wide = model.conv("wide", 12, 3, pad=1)
+        model.add(Concat(), wide, model.add(Relu(), start))
+
+    assert behind(beside) == pytest.approx((12 * 1.0 + 4 * 0.5) / 16, rel=0.02)
+
+
+def test_what_is_averaged_has_so_much_less_variance() -> None:
+    rectified = np.maximum(NORMAL[:, :4], 0).mean(axis=1)
+
+    def averaged(model: PlanBuilder) -> None:
+        model.relu()
+        model.add(AvgPool(kernel=(2, 2), stride=(2, 2), pads=((0, 0), (0, 0))))
+
+    assert behind(averaged) == pytest.approx(np.square(rectified).mean(), rel=0.02)
 
 
 def variances(plan: Plan, module: PlanModule, samples: torch.Tensor) -> dict[str, float]:
