@@ -50,8 +50,12 @@ class Pool:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
+        if self._pool is None:
+            return
+        if error is not None:  # nobody takes in what the workers are at: do not wait for it
+            for process in list(self._pool._processes.values()):
+                process.kill()
+        self._pool.shutdown(cancel_futures=True)
 
     def train(self, orders: Sequence[TrainOrder]) -> list[TrainAnswer]:
         """Do tasks; one that fails says why in its answer."""

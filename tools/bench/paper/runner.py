@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import Final, TypeAlias
 
 from fedsparse.errors import FedSparseError
@@ -23,6 +26,9 @@ Train: TypeAlias = Callable[[Run, int, Tell], None]  # a run, its workers, whom 
 
 POLL_S: Final = 0.5
 GRACE_S: Final = 5.0  # a run that is killed goes on from its last snapshot
+LOG: Final = "run.log"
+LOG_FORMAT: Final = "time=%(asctime)s level=%(levelname)s %(message)s"
+INTERRUPTED: Final = "was interrupted; the same command goes on from its last snapshot"
 KILLED: Final = "was killed; if memory ran out, take fewer --workers"
 
 
@@ -81,9 +87,21 @@ def _start(run: Run, workers: int, train: Train) -> _Child:
     os.environ.update(dict.fromkeys(ONE_THREAD, "1"))  # threads are ours to place
     arguments = (run, workers, train, theirs)
     process = context.Process(target=_child_main, args=arguments, name=run.name)
-    process.start()
+    with _uninterrupted():
+        process.start()
     theirs.close()
     return _Child(run=run, process=process, messages=ours)
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """A process that is started here imports undisturbed: it takes interrupts when it can."""
+    resource_tracker.ensure_running()  # it is started only once, and would let interrupts through
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _follow(child: _Child, view: RunsView) -> str | None:
@@ -145,10 +163,19 @@ def _kill(child: _Child) -> None:
 def _child_main(run: Run, workers: int, train: Train, messages: Connection) -> None:
     os.setsid()  # the terminal's Ctrl-C goes to the parent alone, which passes it on
     die_with_parent()
+    _log_to(run.folder / LOG)
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         train(run, workers, lambda done, accuracy: messages.send(("round", done, accuracy)))
         messages.send(("done",))
     except KeyboardInterrupt:
-        pass  # the parent knows: it asked
+        messages.send(("failed", INTERRUPTED))  # if the parent asked for it, it does not read this
     except (FedSparseError, OSError, MemoryError) as error:
         messages.send(("failed", f"{error}" or type(error).__name__))
+
+
+def _log_to(path: Path) -> None:
+    """Keep what the gateway, and Python, warn of; the terminal is for the progress of all runs."""
+    handler = logging.FileHandler(path, encoding="utf-8", delay=True)
+    logging.basicConfig(level=logging.WARNING, format=LOG_FORMAT, handlers=[handler])
+    logging.captureWarnings(capture=True)

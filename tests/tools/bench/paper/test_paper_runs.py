@@ -120,6 +120,27 @@ def test_a_process_that_is_killed_is_a_failure_like_others(
     assert list(starts(tmp_path)) == ["spdst-a1000-s0"]
 
 
+def test_a_run_that_is_interrupted_by_others_has_failed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = ONE_SEED
+    assert run(tmp_path, paper_trainers.interrupt_itself, text=text, only=("dense", "spdst")) == 1
+    assert "dense-a1000-s0 failed: was interrupted" in capsys.readouterr().err
+    assert list(starts(tmp_path)) == ["spdst-a1000-s0"]
+
+
+def test_what_a_gateway_logs_goes_to_a_file_of_the_run(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run(tmp_path, paper_trainers.grumble, text=ONE_SEED, only=("dense",)) == 0
+    shown = capfd.readouterr()
+    logged = (tmp_path / "out/tiny/runs/dense-a1000-s0/run.log").read_text(encoding="utf-8")
+    for one in ("level=WARNING rejected=client-0001 reason='NaN'", "overflow in multiply"):
+        assert one in logged
+        assert one not in shown.err + shown.out
+    assert "rejected" not in shown.err + shown.out
+
+
 def test_runs_go_side_by_side_and_divide_the_workers(tmp_path: Path) -> None:
     """A pipe lets neither run end before both have opened it."""
     claimed(tmp_path, ONE_SEED)
@@ -205,15 +226,18 @@ def test_a_damaged_run_is_found_before_others_are_started(tmp_path: Path) -> Non
     assert set(starts(tmp_path)) == set(NAMES)
 
 
-def blocked(tmp_path: Path) -> tuple[subprocess.Popen[str], Path]:
-    """A command with a run that never ends, and the pipe from which that run's process is read."""
+def blocked(
+    tmp_path: Path, train: Train = paper_trainers.wait_for_ever, *, importing: bool = False
+) -> tuple[subprocess.Popen[str], Path]:
+    """A command with a run that never ends, and the pipe on which that run waits."""
     experiment = write_experiment(tmp_path, ONE_ALPHA)
     pipe = claimed(tmp_path) / "pids"
     os.mkfifo(pipe)
     places = f"Path({str(experiment)!r}), Path({str(tmp_path / 'out')!r})"
+    waits = str(pipe) if importing else ""
     code = (
-        "import sys; from pathlib import Path; from paper_trainers import block_until_interrupted;"
-        f"sys.exit(block_until_interrupted({places}))"
+        "import sys; from pathlib import Path; from paper_trainers import *;"
+        f"sys.exit(block_until_interrupted({places}, {train.__name__}, {waits!r}))"
     )
     paths = os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])
     command = subprocess.Popen(
@@ -237,6 +261,29 @@ def test_whatever_ends_the_command_ends_its_runs(tmp_path: Path, number: signal.
     assert ("the same command goes on from here" in said) == (number != signal.SIGKILL)
     assert child != command.pid
     assert "Traceback" not in said
+
+
+def test_a_command_that_is_stopped_does_not_wait_for_what_its_workers_are_at(
+    tmp_path: Path,
+) -> None:
+    """Else it would have to kill their run, and Python would complain of what that left behind."""
+    command, pipe = blocked(tmp_path, paper_trainers.wait_in_a_worker)
+    with pipe.open("wb"):  # once a worker is there to read
+        command.send_signal(signal.SIGTERM)
+        _, said = command.communicate(timeout=60)
+    assert command.returncode == 143
+    assert said.splitlines() == ["stopped; the same command goes on from here"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_stopped_while_it_starts_says_nothing(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    command, pipe = blocked(tmp_path, importing=True)
+    with pipe.open("wb"):  # once a run's process is at its imports
+        command.send_signal(number)
+        _, said = command.communicate(timeout=60)
+    assert said.splitlines() == ["stopped; the same command goes on from here"]
 
 
 def test_a_second_command_on_one_folder_is_refused_until_the_first_one_ends(
