@@ -358,29 +358,17 @@ def paper(
     Exit codes: 0 all runs are finished, 1 a run failed, 2 a file, a folder or
     an option is at fault, 130 Ctrl-C, 143 SIGTERM.
     """
-    import os
+    from tools.bench.paper.command import PaperRequest, choose, list_paper, run_paper
 
-    from tools.bench.paper.command import (
-        QUICK,
-        PaperRequest,
-        list_experiments,
-        list_runs,
-        run_paper,
-    )
-
-    if quick and experiment not in ("", QUICK):
-        raise typer.BadParameter("the short form is an experiment itself", param_hint="--quick")
-    name = QUICK if quick else experiment
+    name = choose(experiment, quick=quick, listing=listing)
     if listing:
-        typer.echo("\n".join(list_runs(name, output) if name else list_experiments()))
+        typer.echo("\n".join(list_paper(name, output)))
         return
-    if not name:
-        raise typer.BadParameter("name an experiment, or take --quick or --list")
     request = PaperRequest(
         experiment=name,
         output=output,
-        workers=workers or len(os.sched_getaffinity(0)),
-        only=tuple(_listed(only)),
+        workers=workers,
+        only=_listed(only),
         report_only=report_only,
         as_json=as_json,
         quick=quick,

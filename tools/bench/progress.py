@@ -4,56 +4,38 @@ from __future__ import annotations
 
 import time
 from types import TracebackType
-from typing import Final
+from typing import Final, TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
 WIDTH: Final = 34  # of the line's text
 
 
-class ProgressLine:
-    """What is being measured, how much is done, and how long the rest takes: on stderr.
+Block = TypeVar("Block", bound="ProgressBlock")
 
-    Where stderr is no terminal, one line a part.
+
+class ProgressBlock:
+    """Lines with bars for as long as the block lasts, where the console is a terminal.
+
+    Args:
+        console: where to.
+        columns: of a line.
     """
 
-    def __init__(self, parts: int) -> None:
-        self._console = Console(stderr=True)
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=20),
-            TextColumn("{task.percentage:3.0f} %"),
-            TimeRemainingColumn(compact=True),
-            console=self._console,
-            transient=True,
-            disable=not self._console.is_terminal,
-        )
-        self._task: TaskID = self._progress.add_task("", total=parts)
-        self._parts, self._done = parts, 0
-        self._start = time.monotonic()
-        self._part = ""
+    def __init__(self, console: Console, *columns: ProgressColumn) -> None:
+        self._console = console
+        self._live = console.is_terminal
+        self._progress = Progress(*columns, console=console, transient=True, disable=not self._live)
 
-    def begin(self, part: str) -> None:
-        """Measure `part` next."""
-        self._part = part
-        if not self._console.is_terminal:
-            self._console.print(f"{part} ({self._done + 1} of {self._parts})", highlight=False)
-
-    def tell(self, what: str, share: float) -> None:
-        """`what` is being done, `share` of the part is."""
-        text = f"{self._part}: {what}"[:WIDTH].ljust(WIDTH)
-        self._progress.update(self._task, description=text, completed=self._done + share)
-
-    def end(self) -> None:
-        """The part is done."""
-        self._done += 1
-        if not self._console.is_terminal:
-            passed = time.monotonic() - self._start
-            left = passed / self._done * (self._parts - self._done)
-            self._console.print(f"  done, about {left:.0f} s left", highlight=False)
-
-    def __enter__(self) -> ProgressLine:
+    def __enter__(self: Block) -> Block:
         self._progress.start()
         return self
 
@@ -64,3 +46,42 @@ class ProgressLine:
         trace: TracebackType | None,
     ) -> None:
         self._progress.stop()
+
+
+class ProgressLine(ProgressBlock):
+    """What is being measured, how much is done, and how long the rest takes: on stderr.
+
+    Where stderr is no terminal, one line a part.
+    """
+
+    def __init__(self, parts: int) -> None:
+        super().__init__(
+            Console(stderr=True),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=20),
+            TextColumn("{task.percentage:3.0f} %"),
+            TimeRemainingColumn(compact=True),
+        )
+        self._task: TaskID = self._progress.add_task("", total=parts)
+        self._parts, self._done = parts, 0
+        self._start = time.monotonic()
+        self._part = ""
+
+    def begin(self, part: str) -> None:
+        """Measure `part` next."""
+        self._part = part
+        if not self._live:
+            self._console.print(f"{part} ({self._done + 1} of {self._parts})", highlight=False)
+
+    def tell(self, what: str, share: float) -> None:
+        """`what` is being done, `share` of the part is."""
+        text = f"{self._part}: {what}"[:WIDTH].ljust(WIDTH)
+        self._progress.update(self._task, description=text, completed=self._done + share)
+
+    def end(self) -> None:
+        """The part is done."""
+        self._done += 1
+        if not self._live:
+            passed = time.monotonic() - self._start
+            left = passed / self._done * (self._parts - self._done)
+            self._console.print(f"  done, about {left:.0f} s left", highlight=False)

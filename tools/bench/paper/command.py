@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,7 +52,7 @@ class PaperRequest:
     Attributes:
         experiment: its name, or the path of its file.
         output: the folder with a folder for each experiment.
-        workers: processes that train.
+        workers: processes that train; None = one a core.
         only: names of cases to run; empty = all.
         report_only: run nothing, and make no folder; what cannot be written is only printed.
         as_json: print JSON instead of Markdown.
@@ -60,7 +61,7 @@ class PaperRequest:
 
     experiment: str
     output: Path
-    workers: int
+    workers: int | None = None
     only: tuple[str, ...] = ()
     report_only: bool = False
     as_json: bool = False
@@ -89,7 +90,8 @@ def _run_paper(
     with _usable(request.output):
         missing = _prepare(request, experiment, folder, runs)
     try:
-        failures = _run(missing, len(runs) - len(missing), request.workers, train)
+        workers = request.workers or len(os.sched_getaffinity(0))
+        failures = _run(missing, len(runs) - len(missing), workers, train)
     except (KeyboardInterrupt, SystemExit) as stop:
         typer.echo("stopped; the same command goes on from here", err=True)
         code = stop.code if isinstance(stop, SystemExit) else None
@@ -101,8 +103,22 @@ def _run_paper(
     return EXIT_FAILED if failures else 0
 
 
-def list_experiments() -> list[str]:
-    """A line for each experiment that ships with the package."""
+def choose(experiment: str, *, quick: bool, listing: bool) -> str:
+    """The experiment that is meant on the command line; "" where all are to be listed."""
+    if quick and experiment not in ("", QUICK):
+        raise typer.BadParameter("the short form is an experiment itself", param_hint="--quick")
+    name = QUICK if quick else experiment
+    if not name and not listing:
+        raise typer.BadParameter("name an experiment, or take --quick or --list")
+    return name
+
+
+def list_paper(name: str, output: Path) -> list[str]:
+    """A line for each run of an experiment and whether it is done, or for each experiment."""
+    return _list_runs(name, output) if name else _list_experiments()
+
+
+def _list_experiments() -> list[str]:
     lines = []
     for name in experiment_names():
         experiment = load_experiment(name)
@@ -111,8 +127,7 @@ def list_experiments() -> list[str]:
     return lines
 
 
-def list_runs(name: str, output: Path) -> list[str]:
-    """A line for each run of an experiment, and whether it is done."""
+def _list_runs(name: str, output: Path) -> list[str]:
     experiment = load_experiment(name)
     with _usable(output):
         return [

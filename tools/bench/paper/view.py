@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from types import TracebackType
 from typing import Final
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.progress import BarColumn, TaskID, TextColumn
 
 from tools.bench.paper.grid import Run
 from tools.bench.paper.pace import Pace
+from tools.bench.progress import ProgressBlock
 
 STEP: Final = 0.1  # of a run, between two plain lines
 
 
-class RunsView:
+class RunsView(ProgressBlock):
     """A line for each running run, one for all of them; where stderr is no terminal, plain lines.
 
     Args:
@@ -28,15 +28,11 @@ class RunsView:
     def __init__(
         self, runs: Sequence[Run], *, finished: int = 0, console: Console | None = None
     ) -> None:
-        self._console = console or Console(stderr=True)
-        self._live = self._console.is_terminal
-        self._progress = Progress(
+        super().__init__(
+            console or Console(stderr=True),
             TextColumn("{task.description}"),
             BarColumn(bar_width=16),
             TextColumn("{task.fields[note]}"),
-            console=self._console,
-            transient=True,
-            disable=not self._live,
         )
         self._pace = Pace({run.name: run.spec.rounds for run in runs})
         self._count, self._finished = finished + len(runs), finished
@@ -88,18 +84,6 @@ class RunsView:
 
     def _print(self, line: str) -> None:
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)
-
-    def __enter__(self) -> RunsView:
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._progress.stop()
 
 
 def _duration(seconds: float) -> str:
