@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 from hypothesis import settings
 from missing_tool import leave_out
@@ -11,6 +13,9 @@ from tools.broker import find_mosquitto
 # A loaded machine is no reason to fail; what must not be slow is measured by the benchmarks.
 settings.register_profile("fedsparse", deadline=None)
 settings.load_profile("fedsparse")
+
+# Where tests run in the background (nohup, a shell's &), interrupts are ignored, by children too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

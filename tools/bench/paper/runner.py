@@ -165,6 +165,7 @@ def _child_main(run: Run, workers: int, train: Train, messages: Connection) -> N
     die_with_parent()
     _log_to(run.folder / LOG)
     try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # which nohup has ignored
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         train(run, workers, lambda done, accuracy: messages.send(("round", done, accuracy)))
         messages.send(("done",))

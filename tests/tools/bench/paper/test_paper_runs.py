@@ -120,11 +120,17 @@ def test_a_process_that_is_killed_is_a_failure_like_others(
     assert list(starts(tmp_path)) == ["spdst-a1000-s0"]
 
 
+@pytest.mark.parametrize("before", [signal.default_int_handler, signal.SIG_IGN])
 def test_a_run_that_is_interrupted_by_others_has_failed(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], before: signal.Handlers
 ) -> None:
-    text = ONE_SEED
-    assert run(tmp_path, paper_trainers.interrupt_itself, text=text, only=("dense", "spdst")) == 1
+    """Also where the command ignores interrupts, as in the background of a shell."""
+    text, only = ONE_SEED, ("dense", "spdst")
+    signal.signal(signal.SIGINT, before)
+    try:
+        assert run(tmp_path, paper_trainers.interrupt_itself, text=text, only=only) == 1
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     assert "dense-a1000-s0 failed: was interrupted" in capsys.readouterr().err
     assert list(starts(tmp_path)) == ["spdst-a1000-s0"]
 
