@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 
 from fedsparse.errors import ConfigError
 from fedsparse.sparsity.densities import apportion
@@ -44,6 +45,8 @@ class Population:
     def cohort(self, round_id: int, size: int, *, largest_first: bool = False) -> list[int]:
         """Who works in a round: of every level in proportion to its clients.
 
+        Where the proportion is no whole number, rounds differ so that it is met in the long run.
+
         Args:
             round_id: of the draw.
             size: how many.
@@ -54,7 +57,7 @@ class Population:
             [client for client, own in enumerate(self.levels) if own == level]
             for level in sorted(set(self.levels), reverse=True)
         ]
-        sizes = _divide(size, [len(group) for group in groups])
+        sizes = self._places(round_id, size, [len(group) for group in groups])
         if largest_first:
             sizes, left = [], size
             for group in groups:
@@ -63,6 +66,13 @@ class Population:
         drawn = [draw.sample(group, count) for group, count in zip(groups, sizes, strict=True)]
         return sorted(client for group in drawn for client in group)
 
+    def _places(self, round_id: int, size: int, parts: Sequence[int]) -> list[int]:
+        """`size` places in proportion to `parts`, by systematic sampling: one start for a round."""
+        total = sum(parts)
+        start = random.Random(f"{self.seed}/places/{round_id}").randrange(total)  # noqa: S311
+        ends = [(size * end + start) // total for end in accumulate(parts, initial=0)]
+        return [end - begin for begin, end in pairwise(ends)]
+
 
 def divide_clients(clients: int, levels: Sequence[float], shares: Sequence[int]) -> list[int]:
     """How many clients have each level, in the proportions of `shares`; all the first if empty.
@@ -70,7 +80,9 @@ def divide_clients(clients: int, levels: Sequence[float], shares: Sequence[int])
     Raises:
         ConfigError: a level would be left without a client.
     """
-    sizes = _divide(clients, list(shares) or [1, *(0 for _ in levels[1:])])
+    parts = [float(part) for part in shares] or [1.0, *(0.0 for _ in levels[1:])]
+    most = [clients if part else 0 for part in parts]
+    sizes = list(apportion(parts, clients, least=[0] * len(parts), most=most))
     for level, share, size in zip(levels, shares, sizes, strict=False):
         if not size:
             raise ConfigError(
@@ -78,11 +90,3 @@ def divide_clients(clients: int, levels: Sequence[float], shares: Sequence[int])
                 f"its share is {share} of {sum(shares)}"
             )
     return sizes
-
-
-def _divide(total: int, parts: Sequence[int]) -> list[int]:
-    """`total` in proportion to `parts`, rounded by largest remainders."""
-    most = [total if part else 0 for part in parts]
-    return list(
-        apportion([float(part) for part in parts], total, least=[0] * len(parts), most=most)
-    )

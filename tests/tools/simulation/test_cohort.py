@@ -30,6 +30,15 @@ def test_a_cohort_has_every_level_in_its_share(round_id: int, seed: int) -> None
     assert cohort == population.cohort(round_id, 10)
 
 
+def test_a_level_of_few_clients_has_its_share_of_all_rounds() -> None:
+    population = Population.enlist(30, LEVELS, (27, 2, 1), seed=2)
+    cohorts = [population.cohort(round_id, 5) for round_id in range(600)]
+    assert {len(set(cohort)) for cohort in cohorts} == {5}
+    places = Counter(population.levels[one] for cohort in cohorts for one in cohort)
+    assert places[0.75] == pytest.approx(600 * 5 * 2 / 30, abs=40)
+    assert places[0.5] == pytest.approx(600 * 5 * 1 / 30, abs=30)
+
+
 def test_stage_1_is_for_the_largest_level_as_far_as_it_goes() -> None:
     population = Population.enlist(20, LEVELS, (4, 3, 3), seed=0)
     levels = Counter(population.levels[one] for one in population.cohort(0, 10, largest_first=True))
