@@ -89,14 +89,12 @@ class Waiting:
 
     def line(self) -> str:
         """The same for the log."""
-        missing = "; ".join(
-            f"{device}: {reason}" for device, reason in self.fields()["not_ready"].items()
-        )
-        ready = len(self.answers) - len(self._missing)
-        way_out = f" way_out={self._way_out()!r}" if self._way_out() else ""
+        fields = self.fields()
+        missing = "; ".join(f"{device}: {why}" for device, why in fields["not_ready"].items())
+        way_out = f" way_out={fields['way_out']!r}" if fields["way_out"] else ""
         return (
-            f"round={self.now.round_id} waiting=yes ready={ready} needed={self.needed} "
-            f"not_ready={missing!r}{way_out}"
+            f"round={fields['round']} waiting=yes ready={fields['ready']} "
+            f"needed={fields['needed']} not_ready={missing!r}{way_out}"
         )
 
     @property

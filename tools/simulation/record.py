@@ -91,12 +91,29 @@ class Recorder:
         }
 
 
-def read_records(path: Path) -> list[dict[str, Any]]:
-    """All whole lines; the rest of a line that a kill cut short is left out."""
+def read_records(
+    path: Path, check: Callable[[Any], None] = lambda record: None
+) -> list[dict[str, Any]]:
+    """All whole lines; the rest of a line that a kill cut short is left out.
+
+    Args:
+        path: of the records; where there is none yet, there are none.
+        check: raises `ValueError` where a record is not what it should be.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: a line is damaged; the message says which.
+    """
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8").split("\n")[:-1]
-    return [json.loads(line) for line in lines if line]
+    records = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n")[:-1], start=1):
+        try:
+            records.append(json.loads(line))
+            check(records[-1])
+        except ValueError as error:
+            raise ValueError(f"line {number}: {error}") from error
+    return records
 
 
 def _consensus(

@@ -35,9 +35,8 @@ from tools.simulation.pool import Pool
 from tools.simulation.record import Recorder, read_records
 from tools.simulation.scoring import SimulatedScoring
 from tools.simulation.snapshot import Workspace
-from tools.simulation.spec import RunSpec, SimulationError, claim
+from tools.simulation.spec import RESULT, RunSpec, SimulationError, claim
 
-RESULT: Final = "result.json"
 SNAPSHOT_S: Final = 20.0
 ROUND_S: Final = 60.0  # virtual seconds between rounds: transfers that are done are forgotten
 PATIENCE: Final = 1_000  # polls in a row in which nothing happens

@@ -20,11 +20,11 @@ from typing import Any, Final
 from aggregator.checkpoint import CHECKPOINT
 from fedsparse.durable import write_durably
 from fedsparse.errors import ConfigError
+from tools.simulation.spec import RECORDS
 
 STATE: Final = "state.json"
 OWN_MASKS: Final = "own-masks"
 MASKS: Final = "masks"
-RECORDS: Final = "rounds.jsonl"
 RESIDUALS: Final = "residuals"
 SHELF: Final = "shelf"
 FRESH: Final = "snapshot.new"

@@ -16,7 +16,10 @@ from tools.datasets.registry import find_dataset
 from tools.simulation.cohort import divide_clients
 
 ENGINES: Final = ("sparse", "torch", "torch_softmax")
+# What a run leaves in its folder.
 SPEC: Final = "spec.json"
+RECORDS: Final = "rounds.jsonl"  # a line a closed round
+RESULT: Final = "result.json"  # once it is done
 FORMAT: Final = 1  # of the files that experiments and their runs leave behind
 
 

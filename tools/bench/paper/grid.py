@@ -13,8 +13,8 @@ from fedsparse.errors import ConfigError
 from fedsparse.plan.finding import find_plan
 from tools.bench.paper.case import Case
 from tools.bench.paper.experiment import Experiment
-from tools.bench.paper.records import RESULT, Record, read_record
-from tools.simulation.spec import FORMAT, RunSpec, differences
+from tools.bench.paper.records import Record, read_record
+from tools.simulation.spec import FORMAT, RESULT, RunSpec, differences
 
 FINGERPRINT: Final = "experiment.json"
 _KEYS: Final = ("name", "dataset", "plan", "clients", "cohort", "samples", "engine")

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from fedsparse.errors import ConfigError
 from tools.bench.paper.shapes import check_result, check_round, check_sequence
-
-ROUNDS: Final = "rounds.jsonl"
-RESULT: Final = "result.json"
+from tools.simulation.record import read_records
+from tools.simulation.spec import RECORDS, RESULT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +85,7 @@ def read_record(folder: Path, *, case: str, alpha: float, seed: int) -> Record |
             return None
         result = json.loads(path.read_text(encoding="utf-8"))
         check_result(result)
-        path = folder / ROUNDS
+        path = folder / RECORDS
         rounds = _read_rounds(path, len(result["layers"]))
         check_sequence(rounds, result["rounds"])
     except (OSError, ValueError) as error:
@@ -99,24 +99,15 @@ def count_closed(folder: Path, layers: int) -> int:
     Raises:
         ConfigError: what it left of them is damaged.
     """
-    path = folder / ROUNDS
+    path = folder / RECORDS
     try:
-        return len(_read_rounds(path, layers)) if path.exists() else 0
+        return len(_read_rounds(path, layers))
     except (OSError, ValueError) as error:
         raise _damaged(path, error) from error
 
 
 def _read_rounds(path: Path, layers: int) -> tuple[Mapping[str, Any], ...]:
-    """All whole lines, each checked; a kill may have cut the last one short."""
-    rounds = []
-    lines = path.read_text(encoding="utf-8").split("\n")[:-1]
-    for number, line in enumerate(lines, start=1):
-        try:
-            rounds.append(json.loads(line))
-            check_round(rounds[-1], layers)
-        except ValueError as error:
-            raise ValueError(f"line {number}: {error}") from error
-    return tuple(rounds)
+    return tuple(read_records(path, partial(check_round, layers=layers)))
 
 
 def _damaged(path: Path, error: Exception) -> ConfigError:

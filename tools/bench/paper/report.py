@@ -36,12 +36,10 @@ def to_document(
 
 def write_report(
     folder: Path, experiment: Experiment, table: ResultTable, verdicts: Sequence[Verdict]
-) -> str:
-    """Write `table.json` and `table.md`; returns the Markdown."""
-    text = markdown(experiment, table, verdicts)
+) -> None:
+    """Write `table.json` and `table.md`."""
     write_durably(folder / "table.json", as_json(experiment, table, verdicts).encode())
-    write_durably(folder / "table.md", text.encode())
-    return text
+    write_durably(folder / "table.md", markdown(experiment, table, verdicts).encode())
 
 
 def as_json(experiment: Experiment, table: ResultTable, verdicts: Sequence[Verdict]) -> str:

@@ -6,9 +6,11 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
+from fedsparse.wire.messages import Stage
+
 BYTES: Final = ("up_bytes", "down_bytes", "up_mask_bytes", "down_mask_bytes")
-TRAIN: Final = "train"
-SENSE: Final = "sense"
+TRAIN: Final = Stage.TRAIN.value
+SENSE: Final = Stage.SENSE.value
 
 
 def check_result(result: object) -> None:

@@ -12,7 +12,7 @@ from paper_runs import EXPERIMENT, client, closed_round, evolved, plain, record,
 
 from fedsparse.errors import ConfigError
 from tools.bench.paper.records import count_closed, read_record
-from tools.bench.paper.report import write_report
+from tools.bench.paper.report import markdown, write_report
 from tools.bench.paper.summary import consensus_of, summarise
 from tools.bench.paper.table import make_table
 from tools.bench.paper.verdicts import judge
@@ -138,8 +138,8 @@ def test_a_level_is_held_against_the_same_level_or_else_the_largest(
 def test_markdown_and_json_say_the_same(tmp_path: Path) -> None:
     experiment = tiny(tmp_path)
     runs = [plain("dense", 1.0, 0.90), plain("spdst", 0.05, 0.88)]
-    text = write_report(tmp_path, experiment, make_table(experiment, runs), judge(experiment, runs))
-    assert (tmp_path / "table.md").read_text(encoding="utf-8") == text
+    write_report(tmp_path, experiment, make_table(experiment, runs), judge(experiment, runs))
+    text = (tmp_path / "table.md").read_text(encoding="utf-8")
     document = json.loads((tmp_path / "table.json").read_text(encoding="utf-8"))
     assert (
         "| 1000 | spdst | 0.05 | 88.00 % | 1 | -2.00 | 0.4 / 0.4 kB | 10.0, 10.0 | 10.0 |" in text
@@ -151,7 +151,7 @@ def test_markdown_and_json_say_the_same(tmp_path: Path) -> None:
 
 def test_without_a_finished_run_the_table_says_so(tmp_path: Path) -> None:
     experiment = tiny(tmp_path)
-    text = write_report(tmp_path, experiment, make_table(experiment, []), judge(experiment, []))
+    text = markdown(experiment, make_table(experiment, []), judge(experiment, []))
     assert "No run is finished yet." in text
 
 
