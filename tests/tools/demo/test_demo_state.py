@@ -65,6 +65,8 @@ def test_a_round_waits_until_its_first_task_is_sent() -> None:
     text = "round 0 waits: 1 of 2 devices are ready; lower sense_devices"
     assert state_of(waits).waiting == text
     assert state_of([*waits, events[sent]]).waiting == ""
+    opened = next(event for event in events if event["event"] == "round_opened")
+    assert state_of([*waits, opened]).waiting == ""  # by a gateway that was started again
     assert state_of([*waits[:-1], {**waiting, "way_out": ""}]).waiting == text.split(";")[0]
 
 
