@@ -1,0 +1,129 @@
+"""A duty cycle never leaves a process stopped, whoever dies."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from places import BUSY, GROUPS, is_gone, python, state_of, wait_until
+
+from edge_client.emulation.confine import confine
+from edge_client.emulation.members import marked
+from edge_client.emulation.pacer import SLICE_S, Account
+from edge_client.emulation.place import Place
+
+ROOT = Path(__file__).parents[3]
+OWNER = f"""
+import sys
+sys.path[:0] = [{str(ROOT)!r}]
+from edge_client.emulation.confine import confine
+from edge_client.emulation.report import Mechanism
+avoid = (Mechanism.CGROUP_1, Mechanism.CGROUP_2)
+place = confine(cpu=0.02, avoid=avoid)
+process = place.start([sys.executable, "-c", {BUSY!r}, "600"])
+print(place.name, process.pid, flush=True)
+sys.stdin.read()
+"""
+
+
+def pacer_of(place: Place) -> int:
+    """The process that stops and continues: its command line has the place's name."""
+    wanted = f"edge_client.emulation.pacer\0{place.name}\0".encode()
+    found = [
+        int(folder.name)
+        for folder in Path("/proc").iterdir()
+        if folder.name.isdigit() and wanted in read(folder / "cmdline")
+    ]
+    assert len(found) == 1
+    return found[0]
+
+
+def read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
+def test_an_account_pays_out_its_share_and_saves_no_more_than_a_slice() -> None:
+    account = Account(0.25)
+    for _ in range(100):
+        account.book(0.1, 0.025)
+    assert abs(account.credit_s) <= SLICE_S
+    account.book(0.1, 0.2)  # far too much: it is paid back
+    assert account.must_stop
+    account.book(0.5, 0.0)
+    assert not account.may_start
+    account.book(0.5, 0.0)
+    assert account.may_start
+
+
+def test_when_the_pacer_is_killed_the_process_runs_on_and_another_takes_over() -> None:
+    with confine(cpu=0.02, avoid=GROUPS) as place:
+        process = place.start(python(BUSY, 600))
+        wait_until(lambda: state_of(process.pid) == "T", "a stop")
+        first = pacer_of(place)
+        os.kill(first, signal.SIGKILL)
+        wait_until(lambda: state_of(process.pid) in ("R", "S"), "going on")
+        wait_until(lambda: state_of(process.pid) == "T", "a stop by the next pacer")
+        assert pacer_of(place) != first
+        used_s = place.usage().cpu_s
+        assert used_s is not None
+
+
+def test_when_the_place_closes_nothing_is_left_and_nothing_is_stopped() -> None:
+    with confine(cpu=0.02, avoid=GROUPS) as place:
+        process = place.start(python(BUSY, 600))
+        wait_until(lambda: state_of(process.pid) == "T", "a stop")
+        pacer = pacer_of(place)
+    assert is_gone(process.pid)
+    assert is_gone(pacer)
+
+
+def test_when_the_owner_is_killed_the_process_is_ended_and_not_left_stopped() -> None:
+    owner = subprocess.Popen(
+        [sys.executable, "-c", OWNER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with owner:
+        assert owner.stdout is not None
+        name, pid = owner.stdout.readline().split()
+        wait_until(lambda: state_of(int(pid)) == "T", "a stop")
+        owner.kill()
+    wait_until(lambda: is_gone(int(pid)), "the end of the process")
+    assert marked(name) == set()
+
+
+def test_when_owner_and_pacer_are_killed_at_once_the_process_is_ended() -> None:
+    owner = subprocess.Popen(
+        [sys.executable, "-c", OWNER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with owner:
+        assert owner.stdout is not None
+        name, pid = owner.stdout.readline().split()
+        wait_until(lambda: state_of(int(pid)) == "T", "a stop")
+        pacer = next(
+            int(folder.name)
+            for folder in Path("/proc").iterdir()
+            if folder.name.isdigit() and f"pacer\0{name}\0".encode() in read(folder / "cmdline")
+        )
+        os.kill(pacer, signal.SIGKILL)
+        owner.kill()
+    wait_until(lambda: is_gone(int(pid)), "the end of the process")
+
+
+def test_a_child_that_has_lost_its_parent_is_paced_too() -> None:
+    daemon = f"""
+import subprocess, sys
+child = subprocess.Popen(
+    [sys.executable, "-c", {BUSY!r}, "600"], start_new_session=True, stdout=subprocess.DEVNULL
+)
+print(child.pid, flush=True)
+"""
+    with confine(cpu=0.05, avoid=GROUPS) as place:
+        process = place.start(python(daemon), stdout=subprocess.PIPE, text=True)
+        orphan = int(process.communicate()[0])
+        wait_until(lambda: state_of(orphan) == "T", "a stop of the orphan")
+    assert is_gone(orphan)

@@ -1,0 +1,111 @@
+"""A network of its own, by the kernel."""
+
+from __future__ import annotations
+
+import pytest
+from missing_tool import leave_out
+from places import python
+from test_link_proxy import service
+
+from edge_client.emulation.confine import confine
+from edge_client.emulation.errors import EmulationError
+from edge_client.emulation.link import Cut, Link
+from edge_client.emulation.namespace import INTERFACES, NAMED
+from edge_client.emulation.place import Place
+from edge_client.emulation.report import Mechanism, Resource
+from edge_client.emulation.run import run
+
+RECEIVE = """
+import socket, sys, time
+client = socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=20)
+def receive(size):
+    while size > 0:
+        size -= len(client.recv(min(size, 65536)))
+receive(int(sys.argv[3]) // 5)
+began = time.monotonic()
+receive(int(sys.argv[3]))
+print(time.monotonic() - began)
+"""
+TRY = """
+import socket, sys
+try:
+    socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=float(sys.argv[3]))
+    print("open")
+except TimeoutError:
+    print("silence")
+"""
+
+
+def require_namespace(place: Place) -> None:
+    applied = place.report().of(Resource.LINK)
+    if applied.mechanism is not Mechanism.NAMESPACE:
+        place.close()
+        leave_out(f"network namespaces cannot be made here (root, iproute2): {applied}")
+
+
+def test_the_kernel_keeps_the_rate_and_counts_the_bytes() -> None:
+    rate = 500_000
+    with service("source") as source, confine(link=Link(down_bytes_per_s=rate)) as place:
+        require_namespace(place)
+        address = place.reach("127.0.0.1", source.port)
+        taken_s = float(run(place, python(RECEIVE, *address, rate)).stdout)
+        usage = place.usage()
+    # Headers of Ethernet, IP and TCP take their part.
+    assert taken_s == pytest.approx(1.05, rel=0.08)
+    assert usage.down_bytes is not None
+    assert usage.down_bytes > rate
+    assert usage.up_bytes is not None
+    assert 0 < usage.up_bytes < rate / 4
+
+
+def test_a_process_inside_sees_nothing_else_of_the_network() -> None:
+    with service("echo") as echo, confine(link=Link()) as place:
+        require_namespace(place)
+        code = TRY.replace("TimeoutError", "OSError")
+        direct = run(place, python(code, "127.0.0.1", echo.port, 1))
+        assert direct.stdout == "silence\n"
+        through = run(place, python(code, *place.reach("127.0.0.1", echo.port), 5))
+        assert through.stdout == "open\n"
+
+
+def test_a_cut_is_silence_and_ends() -> None:
+    with service("echo") as echo, confine(link=Link()) as place:
+        require_namespace(place)
+        address = place.reach("127.0.0.1", echo.port)
+        place.cut_link()
+        assert run(place, python(TRY, *address, 0.3)).stdout == "silence\n"
+        place.restore_link()
+        assert run(place, python(TRY, *address, 20)).stdout == "open\n"
+
+
+def test_the_links_own_cuts_pull_the_cable() -> None:
+    link = Link(cuts=(Cut(at_s=0, for_s=1000),))
+    with service("echo") as echo, confine(link=link) as place:
+        require_namespace(place)
+        address = place.reach("127.0.0.1", echo.port)
+        assert run(place, python(TRY, *address, 0.3)).stdout == "silence\n"
+        place.change_link(Link())
+        assert run(place, python(TRY, *address, 20)).stdout == "open\n"
+
+
+def test_closing_removes_namespace_and_cable() -> None:
+    with confine(link=Link(up_bytes_per_s=1e6)) as place:
+        require_namespace(place)
+        interfaces = set(INTERFACES.iterdir())
+        assert (NAMED / place.name).exists()
+    assert not (NAMED / place.name).exists()
+    assert any(one.name.startswith("fedsparse") for one in interfaces - set(INTERFACES.iterdir()))
+
+
+def test_what_the_kernel_lacks_leads_to_the_proxy_and_the_report_says_why() -> None:
+    with confine(link=Link(), avoid=[Mechanism.NAMESPACE]) as place:
+        applied = place.report().of(Resource.LINK)
+    assert applied.mechanism is Mechanism.PROXY
+    assert applied.passed_over == ("network namespace: was not to be used",)
+
+
+def test_without_a_link_there_is_nothing_to_cut_and_services_are_where_they_are() -> None:
+    with confine() as place:
+        assert place.reach("127.0.0.1", 1883) == ("127.0.0.1", 1883)
+        with pytest.raises(EmulationError, match=r"link=Link\(\)"):
+            place.cut_link()
