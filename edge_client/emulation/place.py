@@ -18,7 +18,7 @@ from edge_client.emulation.cpu import CpuHold
 from edge_client.emulation.errors import EmulationError
 from edge_client.emulation.groups import Groups
 from edge_client.emulation.link import Link
-from edge_client.emulation.members import MARK, end_all, with_children
+from edge_client.emulation.members import MARK, end_all, marked, with_children
 from edge_client.emulation.memory import MemoryHold
 from edge_client.emulation.network import LinkHold
 from edge_client.emulation.report import Applied, Report, Usage
@@ -239,7 +239,7 @@ class Place:
         """As `members`, found fast and often."""
         if self._groups:
             return self._groups[0].members()
-        return with_children(self._running())
+        return with_children(self._running()) or marked(self.name)
 
     def _running(self) -> list[int]:
         return [one.pid for one in self._started if one.returncode is None]

@@ -20,13 +20,10 @@ DESCRIPTION: Final = (
     'require="cgroup" (or "namespace") fails the test where that cannot be had (docs/emulation.md)'
 )
 NO_MARK: Final = (
-    '{}: the fixture `device` needs to know the board: @pytest.mark.device("raspberry-pi-zero-2w")'
+    "the fixture `device` needs to know the board; mark the test with "
+    '@pytest.mark.device("raspberry-pi-zero-2w")'
 )
-NO_FIXTURE: Final = (
-    "{}: the mark `device` does nothing for a test without the fixture `device`: take it as an "
-    "argument"
-)
-MARKS: Final = pytest.StashKey["Mark"]()
+NO_FIXTURE: Final = "it does nothing without the fixture `device`: take it as an argument"
 MISSING: Final = pytest.StashKey[str]()
 
 
@@ -35,16 +32,18 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", DESCRIPTION)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Read all marks before the first test runs: a board that nobody knows is a mistake."""
-    for item in items:
-        marker = item.get_closest_marker(MARK)
-        if _uses_our_fixture(item):
-            if marker is None:
-                raise pytest.UsageError(NO_MARK.format(item.nodeid))
-            item.stash[MARKS] = _read(item, marker)
-        elif marker is not None and _names_a_board(marker) and not _has_fixture(item):
-            raise pytest.UsageError(NO_FIXTURE.format(item.nodeid))
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Read a test's mark when it is collected: a board that nobody knows is a mistake."""
+    marker = metafunc.definition.get_closest_marker(MARK)
+    if marker is None:
+        return
+    if _uses_our_fixture(metafunc.definition):
+        try:
+            _read(marker)
+        except ValueError as error:
+            raise pytest.Collector.CollectError(_told(metafunc.definition, error)) from error
+    elif _names_a_board(marker) and not _has_fixture(metafunc.definition):
+        raise pytest.Collector.CollectError(_told(metafunc.definition, NO_FIXTURE))
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -61,11 +60,14 @@ def device(request: pytest.FixtureRequest) -> Iterator[Device]:
     from edge_client.emulation.device import Device
     from fedsparse.errors import FedSparseError
 
-    mark = request.node.stash[MARKS]
+    marker = request.node.get_closest_marker(MARK)
+    if marker is None:
+        pytest.fail(_told(request.node, NO_MARK), pytrace=False)
     try:
+        mark = _read(marker)  # a single parameter's mark is not read before
         place = mark.open()
-    except FedSparseError as error:
-        pytest.fail(str(error), pytrace=False)
+    except (FedSparseError, ValueError) as error:
+        pytest.fail(_told(request.node, error), pytrace=False)
     with place:
         missing = mark.missing(place)
         if missing is not None:
@@ -73,14 +75,23 @@ def device(request: pytest.FixtureRequest) -> Iterator[Device]:
         yield Device(board=mark.board, place=place)
 
 
-def _read(item: pytest.Item, marker: pytest.Mark) -> Mark:
+def _read(marker: pytest.Mark) -> Mark:
+    """What a mark asks for.
+
+    Raises:
+        ValueError: it cannot be; the message says why.
+    """
     from edge_client.emulation.device import Mark
     from fedsparse.errors import FedSparseError
 
     try:
         return Mark.read(*marker.args, **marker.kwargs)
-    except (FedSparseError, TypeError, ValueError) as error:
-        raise pytest.UsageError(f"{item.nodeid}: @pytest.mark.device: {error}") from error
+    except (FedSparseError, TypeError) as error:
+        raise ValueError(str(error)) from error
+
+
+def _told(item: pytest.Item, what: object) -> str:
+    return f"{item.nodeid}: @pytest.mark.device: {what}"
 
 
 def _has_fixture(item: pytest.Item) -> bool:

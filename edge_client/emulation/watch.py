@@ -37,6 +37,8 @@ class Watch:
                 self._owner, self._warden, self._open = os.getpid(), None, {}
             self._open[belongings.place] = belongings
             if self._warden is None or self._warden.poll() is not None:
+                if self._warden is not None:
+                    _end(self._warden)
                 self._warden = _start()
                 for one in self._open.values():
                     self._tell({"open": one.to_document()})

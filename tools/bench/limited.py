@@ -11,8 +11,9 @@ from typing import Any, Final
 
 from edge_client.bench.case import Case, write_case
 from edge_client.bench.figures import MB, device_engine
-from edge_client.bench.memory_limit import memory_limit
 from edge_client.bench.race import Worker, draw_inputs
+from edge_client.emulation.confine import confine
+from edge_client.emulation.report import Resource
 from edge_client.runtime.cost import sparse_cost
 from edge_client.runtime.micro_batches import micro_batches
 from edge_client.runtime.setup import EngineSetup
@@ -29,11 +30,12 @@ class LimitedRun:
     """How training went under a limit.
 
     Attributes:
-        kind: of the limit (`edge_client.bench.memory_limit`).
+        kind: of the limit (`edge_client.emulation.report.Mechanism`).
         limit_mb: it, in 1e6 bytes, as all below.
         predicted_mb: of the whole process, by which the micro-batch was chosen.
         peak_rss_mb: the process's highest resident memory, libraries that others use included.
-        group_peak_mb: the highest use of its control group; None where there was none.
+        group_peak_mb: the highest use of its control group; without one, the most that was seen
+            resident; None where the kernel does not tell.
         step_ms: the median.
     """
 
@@ -83,14 +85,16 @@ def run_limited(model: str, plan: Plan, case: Case, limit_bytes: int, steps: int
         WorkerError: the process died; a limit that is too small for it kills it.
     """
     case, needed = fitting_case(plan, case, limit_bytes)
-    with tempfile.TemporaryDirectory() as folder, memory_limit(limit_bytes) as limit:
+    with tempfile.TemporaryDirectory() as folder, confine(memory=limit_bytes) as place:
         write_case(Path(folder), plan, case)
         draw_inputs([Path(folder)])  # in another process, which is not held to the limit
         contestant = device_engine(plan.name, "sparse", folder, case.threads)
-        with Worker(replace(contestant, command=(*limit.prefix, *contestant.command))) as worker:
+        with Worker(
+            replace(contestant, command=tuple(place.command(contestant.command)))
+        ) as worker:
             seconds = worker.ask({"steps": steps})["seconds"]
             peak = worker.ask({"peak": True})["bytes"]
-        group_peak = limit.peak_bytes()
+    group_peak = place.usage().peak_memory_bytes
     return LimitedRun(
         model=model,
         parameters=plan.num_prunable + plan.num_dense,
@@ -98,7 +102,7 @@ def run_limited(model: str, plan: Plan, case: Case, limit_bytes: int, steps: int
         batch_size=case.batch_size,
         micro_batch=case.micro_batch,
         steps=steps,
-        kind=limit.kind,
+        kind=place.report().of(Resource.MEMORY).mechanism.value,
         limit_mb=limit_bytes / MB,
         predicted_mb=needed / MB,
         peak_rss_mb=peak / MB,

@@ -1,0 +1,70 @@
+"""This machine's speed: measured once, kept, measured again when it is another machine."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from places import HOST
+
+from edge_client.emulation import host_speed as module
+from edge_client.emulation.errors import EmulationError
+from edge_client.emulation.host_speed import FILE, host_speed, measure
+from edge_client.emulation.limits import largest_scale
+from fedsparse.boards import load_board
+
+
+def test_the_speed_is_the_geometric_mean_over_the_models() -> None:
+    speed = measure(lambda: '{"a": 1e9, "b": 4e9}')
+    assert speed.multiply_adds_per_s == pytest.approx(2e9)
+    assert speed.models == {"a": 1e9, "b": 4e9}
+    assert speed.basis == "measured"
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"a": -1}', '{"a": 1}', '{"a": null}'])
+def test_what_is_no_measurement_is_refused(text: str) -> None:
+    with pytest.raises((EmulationError, TypeError), match=r"not measured|float"):
+        measure(lambda: text)
+
+
+def test_it_is_measured_once_and_again_when_the_machine_is_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs: list[int] = []
+
+    def run() -> str:
+        runs.append(1)
+        return f'{{"a": {len(runs)}e9}}'
+
+    monkeypatch.setattr(module, "_run", run)
+    assert host_speed(cache=tmp_path).multiply_adds_per_s == pytest.approx(1e9)
+    assert host_speed(cache=tmp_path).multiply_adds_per_s == pytest.approx(1e9)
+    assert host_speed(fresh=True, cache=tmp_path).multiply_adds_per_s == pytest.approx(2e9)
+    document = json.loads((tmp_path / FILE).read_text())
+    (tmp_path / FILE).write_text(json.dumps({**document, "machine": "another"}))
+    assert host_speed(cache=tmp_path).multiply_adds_per_s == pytest.approx(3e9)
+    (tmp_path / FILE).write_text("damaged")
+    assert host_speed(cache=tmp_path).multiply_adds_per_s == pytest.approx(4e9)
+
+
+def test_nowhere_to_keep_it_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_run", lambda: '{"a": 1e9}')
+    (tmp_path / "file").write_text("")
+    assert host_speed(cache=tmp_path / "file" / "below").multiply_adds_per_s == pytest.approx(1e9)
+
+
+def test_the_real_kernels_are_measured_in_a_process_of_their_own() -> None:
+    speed = measure()
+    assert set(speed.models) == {"mnist", "watch", "cifar10"}
+    assert all(1e7 < figure < 1e12 for figure in speed.models.values())
+
+
+def test_a_fleet_goes_as_fast_as_its_fastest_board_and_the_processors_allow() -> None:
+    slow, fast = load_board("raspberry-pi-zero-2w"), load_board("raspberry-pi-5-8gb")
+    speeds = [board.compute.multiply_adds_per_s for board in (slow, fast)]
+    shares = [speed.value / HOST.multiply_adds_per_s for speed in speeds if speed]
+    many = largest_scale([slow] * 10, 2, HOST)
+    assert many.factor == pytest.approx(2 / (10 * shares[0]))
+    few = largest_scale([slow, fast], 2, HOST)
+    assert few.factor == pytest.approx(min(2 / sum(shares), 1 / max(shares)))
