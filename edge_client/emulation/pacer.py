@@ -17,6 +17,7 @@ import select
 import signal
 import sys
 import time
+from contextlib import suppress
 from types import FrameType
 from typing import Final
 
@@ -122,8 +123,14 @@ class Pacer:
         if self._stopped:
             needed_s = min(SLICE_S, LATEST_S * self.account.share) - self.account.credit_s
             return min(LATEST_S, max(SOONEST_S, needed_s / self.account.share))
-        cores = len(os.sched_getaffinity(next(iter(self._members)))) if self._members else 1
-        return min(LATEST_S, max(SOONEST_S, self.account.credit_s / cores))
+        return min(LATEST_S, max(SOONEST_S, self.account.credit_s / self._processors()))
+
+    def _processors(self) -> int:
+        """How many the processes may run on at once: so fast they may use up what they have."""
+        for pid in self._members:
+            with suppress(OSError):  # it has just ended
+                return len(os.sched_getaffinity(pid))
+        return 1
 
 
 def main(place: str, share: float) -> None:

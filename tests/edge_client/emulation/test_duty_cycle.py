@@ -8,8 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from places import BUSY, GROUPS, is_gone, python, state_of, wait_until
 
+from edge_client.emulation import pacer as pacer_module
 from edge_client.emulation.confine import confine
 from edge_client.emulation.members import marked
 from edge_client.emulation.pacer import SLICE_S, Account
@@ -59,6 +61,16 @@ def test_an_account_pays_out_its_share_and_saves_no_more_than_a_slice() -> None:
     assert not account.may_start
     account.book(0.5, 0.0)
     assert account.may_start
+
+
+def test_a_process_that_ends_while_it_is_looked_at_does_no_harm(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    monkeypatch.setattr(pacer_module, "with_children", lambda _: {ended.pid})
+    pacer = pacer_module.Pacer("fedsparse-none", 0.5)
+    assert pacer.turn() > 0
 
 
 def test_when_the_pacer_is_killed_the_process_runs_on_and_another_takes_over() -> None:
