@@ -16,6 +16,7 @@ from edge_client.emulation.report import Applied, Mechanism, Parameter, Resource
 from edge_client.emulation.scale import TimeScale
 
 Result = TypeVar("Result")
+LOSS_IS: Final = "a stream that waits for the packet to be sent again"
 LOCAL: Final = Link()  # of what only forwards: the cable does the rest
 
 
@@ -147,7 +148,7 @@ class _Proxied:
             mechanism=Mechanism.PROXY,
             parameters={
                 **_parameters(host),
-                "loss_is": "a stream that waits for the packet to be sent again",
+                "loss_is": LOSS_IS if host.loss else None,
                 **self._facts,
             },
             approximate=True,
