@@ -13,6 +13,7 @@ from typing import Final, Protocol
 from edge_client.calibration import Calibration
 from edge_client.probe.memory import MemoryReading, read_memory
 from edge_client.probe.model import read_model
+from edge_client.readings import HeatReading, PowerReading
 from fedsparse.boards import Board, Figure, load_board
 from fedsparse.errors import ConfigError
 
@@ -75,15 +76,34 @@ class Host(Protocol):
         """Network rates."""
         ...
 
+    def heat(self) -> HeatReading:
+        """How warm it is, and whether it is slowed down for that."""
+        ...
+
+    def power(self) -> PowerReading:
+        """What feeds it."""
+        ...
+
 
 class RealHost:
-    """The machine itself: limits of the system, its control groups and this process count."""
+    """The machine itself: limits of the system, its control groups and this process count.
+
+    Args:
+        memory, heat, power: read it.
+    """
 
     emulated: Final = False
 
-    def __init__(self, memory: Callable[[], MemoryReading] = read_memory) -> None:
+    def __init__(
+        self,
+        memory: Callable[[], MemoryReading] = read_memory,
+        heat: Callable[[], HeatReading] = HeatReading,
+        power: Callable[[], PowerReading] = PowerReading,
+    ) -> None:
         self.board = read_model()
         self._memory = memory
+        self._heat = heat
+        self._power = power
 
     def memory(self) -> MemoryReading:
         """Memory at this moment, as limited."""
@@ -96,6 +116,14 @@ class RealHost:
     def link(self) -> LinkReading:
         """Unknown: nothing is sent only to measure."""
         return LinkReading(up_bytes_per_s=None, down_bytes_per_s=None, basis="unknown")
+
+    def heat(self) -> HeatReading:
+        """As the system's sensors tell."""
+        return self._heat()
+
+    def power(self) -> PowerReading:
+        """As the system tells."""
+        return self._power()
 
 
 class EmulatedHost:
@@ -147,6 +175,14 @@ class EmulatedHost:
             down_bytes_per_s=down.value if down else None,
             basis=known.basis if known else "unknown",
         )
+
+    def heat(self) -> HeatReading:
+        """The machine's: what runs hot is what really runs."""
+        return self._real.heat()
+
+    def power(self) -> PowerReading:
+        """The machine's."""
+        return self._real.power()
 
 
 def open_host(profile: str | None) -> Host:

@@ -4,6 +4,9 @@ plans/<digest>.json          the models it has seen
 plans/<digest>.graph         the training graphs of those that are one
 masks/<digest>.bits          packed mask bits in plan order
 calibrations/<key>.json      measured speed of the training kernels
+calibrations/<key>.learnt    what tasks really took, against forecasts from it
+level.json                   the level taken before, and what may raise it
+decision.json                the last answer to an offer, with the figures behind it
 outbox/update.frame          an update that has no receipt yet
 outbox/update.residual       what its encoding lost
 residual                     what the encoding of accepted updates lost, for the next one
@@ -23,6 +26,11 @@ from fedsparse.errors import ConfigError, PlanError
 from fedsparse.plan import Plan
 
 MASKS_KEPT: Final = 16
+
+
+def decision_path(root: Path) -> Path:
+    """Where a device with this store keeps its last decision."""
+    return root / "decision.json"
 
 
 class Store:
@@ -135,6 +143,20 @@ class Store:
     def calibration_path(self, key: str) -> Path:
         """Where the calibration of this key is, or would be."""
         return self.root / "calibrations" / f"{key}.json"
+
+    def correction_path(self, key: str) -> Path:
+        """Where what was learnt of this calibration is, or would be."""
+        return self.root / "calibrations" / f"{key}.learnt"
+
+    @property
+    def hold(self) -> Path:
+        """The level taken before (edge_client/hysteresis.py)."""
+        return self.root / "level.json"
+
+    @property
+    def decision(self) -> Path:
+        """The last decision (edge_client/decision.py)."""
+        return decision_path(self.root)
 
     def held_masks(self) -> tuple[str, ...]:
         """Digests of the masks that are here, latest first."""

@@ -14,6 +14,7 @@ EXIT_OK: Final = 0
 EXIT_REFUSED: Final = 2  # a FedSparseError; its message is the last line of stderr
 EXIT_MASK_MISSING: Final = 3  # the task's mask is not in the store: ask for it
 EXIT_BAD_DATA: Final = 4  # the device's samples are at fault: no task can be done with them
+EXIT_NO_MEMORY: Final = 5  # the system gave no more
 # What an operator can do about a trainer that ran out of memory.
 LESS_MEMORY: Final = "set memory_mib in [budget] of client.toml to less"
 

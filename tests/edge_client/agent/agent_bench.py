@@ -16,6 +16,7 @@ from edge_client.calibration import Calibration, LayerTiming, LevelTiming
 from edge_client.config import ClientConfig, DataConfig
 from edge_client.host import RealHost
 from edge_client.probe.memory import MemoryReading
+from edge_client.readings import HeatReading, PowerReading
 from edge_client.store import Store
 from fedsparse.plan import Plan
 from fedsparse.plan.builder import PlanBuilder
@@ -61,6 +62,9 @@ class Bench:
         self.store = Store(folder / "store")
         self.script = folder / "trainer.sh"
         self.available_bytes = 4_000 * MIB
+        self.heat = HeatReading()
+        self.power = PowerReading()
+        self.policy: Path | None = None
         self.trained = 'cp "$here/update.frame" "$here/store/outbox/update.frame"'
         self.calibrated = 'cp "$here/calibration.json" "$output"'
         np.savez(folder / "data.npz", x=np.zeros((20, 6), np.float32), y=np.zeros(20, np.int64))
@@ -87,8 +91,10 @@ class Bench:
         channel = Channel(
             self.transport, topics, device="dev", spool=self.folder / "spool", status=status
         )
-        config = ClientConfig(device="dev", site="site", store=self.store.root, data=self.data)
-        host = RealHost(memory=self.memory)
+        config = ClientConfig(
+            device="dev", site="site", store=self.store.root, data=self.data, policy=self.policy
+        )
+        host = RealHost(memory=self.memory, heat=lambda: self.heat, power=lambda: self.power)
         trainer = ("/bin/sh", str(self.script))
         self.agent = Agent(config, self.store, host, channel, trainer)
         channel.start()
