@@ -55,6 +55,12 @@ def _bench(options: argparse.Namespace) -> int:
     return run(options)
 
 
+def _explain(options: argparse.Namespace) -> int:
+    from edge_client.explain import run
+
+    return run(options)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="edge-client",
@@ -67,7 +73,9 @@ def _parser() -> argparse.ArgumentParser:
         "run",
         help="take part in the jobs of an aggregator",
         epilog="[budget] in client.toml bounds what training may use: memory_fraction (0.5) and "
-        "memory_mib, of memory; threads (1), the most; engine (auto, sparse or graph).",
+        "memory_mib, of memory; threads (1), the most; engine (auto, sparse or graph). A level is "
+        "raised after raise_after (3) offers that leave headroom (0.1) of memory and time. "
+        'policy = "policy.toml" says when the device may train. docs/budget.md has it all.',
     )
     run.add_argument("config", type=Path, metavar="client.toml", help="who the device is")
     run.add_argument(
@@ -85,6 +93,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_arguments(bench)
     bench.set_defaults(command=_bench)
+    explain = commands.add_parser(
+        "explain",
+        help="show the last decision of a device: each level's forecast, and why",
+        description="The last answer to an offer, from the device's store: what each level would "
+        "take, what there was, and why one was taken or none. The agent need not run.",
+        epilog="Exit codes: 0, or 1 if no round was offered yet. docs/budget.md explains the page.",
+    )
+    explain.add_argument("config", type=Path, metavar="client.toml", help="who the device is")
+    explain.add_argument("--json", action="store_true", help="print a document for programs")
+    explain.set_defaults(command=_explain)
     return parser
 
 

@@ -96,10 +96,13 @@ def read_document(path: Path) -> Document | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise DataError(
-            f"{path}: not a decision: {error!r}; the next offer writes it anew"
-        ) from error
+        raise damaged(path, error) from error
     return dict(document)
+
+
+def damaged(path: Path, error: Exception) -> DataError:
+    """What to raise of a document that cannot be read."""
+    return DataError(f"{path}: not a decision: {error!r}; the next offer writes it anew")
 
 
 def _row(row: LevelForecast) -> Document:

@@ -56,11 +56,18 @@ def test_nobody_looks_where_nothing_is_asked_for(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["fsp-short", "fsp-a-name-that-is-cut"])
 def test_a_real_process_is_found_while_it_runs(tmp_path: Path, name: str) -> None:
-    source = shutil.which("sleep")
+    source = shutil.which("cat")
     assert source is not None
     program = tmp_path / name
     shutil.copy(source, program)
-    with subprocess.Popen([str(program), "60"]) as process:
-        assert running([name]) == (name,)
-        process.kill()
+    pipe = subprocess.PIPE
+    with subprocess.Popen([str(program)], stdin=pipe, stdout=pipe) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(b"it runs\n")  # before that it may still be the process that began it
+        process.stdin.flush()
+        assert process.stdout.readline() == b"it runs\n"
+        found = running([name])
+        process.stdin.close()
+    assert found == (name,)
     assert running([name]) == ()
