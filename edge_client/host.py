@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from edge_client.calibration import Calibration
+from edge_client.probe.board import read_model
 from edge_client.probe.memory import MemoryReading, read_memory
-from edge_client.probe.model import read_model
 from fedsparse.boards import Board, Figure, load_board
 from fedsparse.errors import ConfigError
 
