@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
-from edge_client.readings import HeatReading, PowerReading
+from edge_client.probe.heat import HeatReading
+from edge_client.probe.power import BATTERY, PowerReading
 
 MINUTES: Final = 24 * 60
 WINDOW: Final = re.compile(r"([01]\d|2[0-4]):([0-5]\d)-([01]\d|2[0-4]):([0-5]\d)")
@@ -198,7 +199,7 @@ def _battery(policy: Policy, moment: Moment) -> Iterator[Ruling]:
         return
     if power.source is None:
         yield _unknown("battery", battery.when_unknown, "the source of power is unknown")
-    elif power.source != "battery":
+    elif power.source != BATTERY:
         yield Ruling(rule="battery", allows=True, because=f"power from {power.source}")
     elif not battery.allow:
         yield Ruling(rule="battery", allows=False, because="power from battery")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
+from device_readings import heat, power
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,8 +18,9 @@ from edge_client.correction import TRAINER_START_S, Correction, Observation
 from edge_client.host import EmulatedHost, LinkReading, RealHost, SpeedReading
 from edge_client.hysteresis import Hold, step_down
 from edge_client.policy import Ruling, Verdict
+from edge_client.probe.heat import HeatReading
 from edge_client.probe.memory import MemoryReading
-from edge_client.readings import HeatReading, PowerReading
+from edge_client.probe.power import PowerReading
 from edge_client.reason import MAX_REASON
 from edge_client.runtime.cost import Cost
 from edge_client.runtime.setup import EngineSetup
@@ -81,10 +83,10 @@ class FakeHost:
         return LinkReading(up_bytes_per_s=self.up, down_bytes_per_s=self.down, basis=basis)
 
     def heat(self) -> HeatReading:
-        return HeatReading(throttled=self.throttled)
+        return heat(throttled=self.throttled)
 
     def power(self) -> PowerReading:
-        return PowerReading()
+        return power()
 
 
 def offer(seconds_left: float = 100.0, levels: tuple[float, ...] = LEVELS) -> Offer:

@@ -117,7 +117,7 @@ def test_a_page_says_what_the_forecasts_were_held_against(line: str) -> None:
 
 
 def test_what_is_unknown_is_called_so() -> None:
-    nothing = {"celsius": None, "zone": "", "throttled": None, "reasons": []}
+    nothing = {"celsius": None, "zone": None, "throttled": None, "reasons": []}
     text = page(heat=nothing, power={"source": None, "battery_percent": None})
     assert "heat        unknown, throttling unknown" in text
     assert "power       unknown" in text

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
+from device_readings import heat, power
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,7 +24,6 @@ from edge_client.policy import (
     too_hot,
 )
 from edge_client.policy_file import PolicyFile
-from edge_client.readings import HeatReading, PowerReading
 from fedsparse.config import build
 from fedsparse.errors import ConfigError
 
@@ -33,18 +33,18 @@ ZONE = timezone(timedelta(hours=2))
 def at(text: str, year: int = 2027) -> Moment:
     hour, minute = map(int, text.split(":"))
     now = datetime(year, 1, 1, hour, minute, tzinfo=ZONE)
-    return Moment(now=now, heat=HeatReading(), power=PowerReading())
+    return Moment(now=now, heat=heat(), power=power())
 
 
 NOON = at("12:00")
 
 
-def on(source: str | None, percent: float | None = None) -> Moment:
-    return replace(NOON, power=PowerReading(source=source, battery_percent=percent))
+def on(source: str | None, percent: int | None = None) -> Moment:
+    return replace(NOON, power=power(source, percent))
 
 
 def warm(celsius: float | None) -> Moment:
-    return replace(NOON, heat=HeatReading(celsius=celsius))
+    return replace(NOON, heat=heat(celsius))
 
 
 def test_without_a_rule_everything_is_allowed() -> None:
@@ -159,10 +159,10 @@ def test_heat_above_the_limit_forbids_and_ends_what_runs() -> None:
     policy = Policy(temperature=TemperaturePolicy(max_celsius=70))
     assert judge(policy, warm(70.0)).allows
     assert judge(policy, warm(70.1)).reason == "declined by policy: 70.1 of 70 C"
-    assert too_hot(policy, HeatReading(celsius=70.0)) == ""
-    assert too_hot(policy, HeatReading(celsius=75.5)) == "stopped by policy: 75.5 C is above 70 C"
-    assert too_hot(policy, HeatReading()) == ""
-    assert too_hot(Policy(), HeatReading(celsius=99.0)) == ""
+    assert too_hot(policy, heat(70.0)) == ""
+    assert too_hot(policy, heat(75.5)) == "stopped by policy: 75.5 C is above 70 C"
+    assert too_hot(policy, heat()) == ""
+    assert too_hot(Policy(), heat(99.0)) == ""
 
 
 @pytest.mark.parametrize(("choice", "allows"), [("allow", True), ("forbid", False)])

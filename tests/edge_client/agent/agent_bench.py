@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from device_readings import heat, power
 
 from edge_client.agent.agent import Agent
 from edge_client.budget import MIB
@@ -16,7 +17,6 @@ from edge_client.calibration import Calibration, LayerTiming, LevelTiming
 from edge_client.config import ClientConfig, DataConfig
 from edge_client.host import RealHost
 from edge_client.probe.memory import MemoryReading
-from edge_client.readings import HeatReading, PowerReading
 from edge_client.store import Store
 from fedsparse.plan import Plan
 from fedsparse.plan.builder import PlanBuilder
@@ -62,8 +62,8 @@ class Bench:
         self.store = Store(folder / "store")
         self.script = folder / "trainer.sh"
         self.available_bytes = 4_000 * MIB
-        self.heat = HeatReading()
-        self.power = PowerReading()
+        self.heat = heat()
+        self.power = power()
         self.policy: Path | None = None
         self.trained = 'cp "$here/update.frame" "$here/store/outbox/update.frame"'
         self.calibrated = 'cp "$here/calibration.json" "$output"'

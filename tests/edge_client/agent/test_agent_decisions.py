@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 from agent_bench import LEVELS, Bench
+from device_readings import heat, power
 
 from edge_client.correction import KILLED_FOR_MEMORY, Correction
 from edge_client.decision import read_document
 from edge_client.hysteresis import Hold
-from edge_client.readings import HeatReading, PowerReading
 from fedsparse.errors import ConfigError
 from fedsparse.wire.messages import Failure, Ready, Stage, Update
 
@@ -224,26 +224,26 @@ COOL = "[temperature]\nmax_celsius = 60\n"
 
 
 def test_what_the_policy_forbids_is_declined_with_its_reason(bench: Bench) -> None:
-    bench.power = PowerReading(source="battery", battery_percent=80)
+    bench.power = power("battery", 80)
     with_policy(bench, ON_MAINS)
     bench.ready()
     ready, _ = bench.hear(Ready)
     assert (ready.level, ready.has_plan) == (None, True)
     assert ready.reason == "declined by policy: power from battery"
     assert bench.runs == 0  # nothing is measured while training is forbidden
-    bench.power = PowerReading(source="mains")
+    bench.power = power("mains")
     assert level_of(bench, 2) == 0.2
 
 
 def test_a_plan_is_not_fetched_while_training_is_forbidden(bench: Bench) -> None:
-    bench.power = PowerReading(source="battery")
+    bench.power = power("battery")
     with_policy(bench, ON_MAINS)
     bench.say(bench.offer())
     assert bench.hear(Ready)[0].has_plan
 
 
 def test_a_policy_that_is_edited_counts_from_the_next_offer_on(bench: Bench) -> None:
-    bench.heat = HeatReading(celsius=55.0)
+    bench.heat = heat(55.0)
     path = with_policy(bench, COOL)
     bench.ready()
     assert bench.hear(Ready)[0].level == 0.2
@@ -267,13 +267,13 @@ def test_a_device_that_declined_asks_itself_again_while_the_round_waits(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("edge_client.agent.agent.LOOK_AGAIN_S", 0.0)
-    bench.power = PowerReading(source="battery")
+    bench.power = power("battery")
     with_policy(bench, ON_MAINS)
     bench.ready()
     assert bench.hear(Ready)[0].level is None
     bench.settle()
     assert bench.inbox == []  # nothing new is nothing to tell
-    bench.power = PowerReading(source="mains")
+    bench.power = power("mains")
     ready, _ = bench.hear(Ready)
     assert (ready.round_id, ready.level) == (1, 0.2)
     bench.say(*bench.task())
@@ -300,10 +300,10 @@ def test_a_task_at_work_is_ended_above_the_temperature_of_the_policy(
     bench.trained = 'echo $$ > "$here/pid"; exec sleep 100'
     bench.at_work()
     bench.work_until(lambda: (bench.folder / "pid").exists())
-    bench.power = PowerReading(source="battery")  # a task that has begun is finished
+    bench.power = power("battery")  # a task that has begun is finished
     bench.settle()
     assert bench.inbox == []
-    bench.heat = HeatReading(celsius=61.0)
+    bench.heat = heat(61.0)
     failure, _ = bench.hear(Failure)
     assert failure.reason == "stopped by policy: 61.0 C is above 60 C"
     assert not Path(f"/proc/{(bench.folder / 'pid').read_text().strip()}").exists()
@@ -314,7 +314,7 @@ def test_a_task_at_work_is_ended_above_the_temperature_of_the_policy(
 
 
 def test_every_decision_is_in_the_store_with_its_figures(bench: Bench) -> None:
-    bench.heat = HeatReading(celsius=48.5, zone="cpu", throttled=True, reasons=("soft limit",))
+    bench.heat = heat(48.5, throttled=True, reasons=("soft limit",))
     bench.ready()
     ready, _ = bench.hear(Ready)
     assert "throttled now" in ready.reason

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edge_client.probe.model import read_model
+from edge_client.probe.board import read_model
 
 
 def write(root: Path, path: str, content: bytes) -> None:
