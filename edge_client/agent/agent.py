@@ -29,6 +29,7 @@ from fedsparse.wire.headers import decode_message, encode_message, split_parts
 from fedsparse.wire.messages import (
     MAX_TEXT,
     Failure,
+    LastDecision,
     Message,
     Need,
     Offer,
@@ -92,6 +93,7 @@ class Agent:
         self._upload_again_s = 0.0
         self._look_again_s = math.inf
         self._heat_s = 0.0
+        self._announced: object = None
         self._bad_data: tuple[int, str] | None = None  # when the file was written, what is wrong
 
     def step(self) -> None:
@@ -200,10 +202,22 @@ class Agent:
         learner = answer.learner
         self._ledger.decided(answer.document, learner.decision if learner is not None else None)
         self._send_answer()
+        self._announce(answer)
         takes_part = ready.level is not None
         self._look_again_s = time.monotonic() + LOOK_AGAIN_S if answer.may_change else math.inf
         self._rounds.decided(takes_part=takes_part)
         log.info("round=%d level=%s reason=%r", ready.round_id, ready.level, ready.reason)
+
+    def _announce(self, answer: Answer) -> None:
+        """In the status, which stays: another level, another job, or another rule that forbids."""
+        ready = answer.ready
+        if self._announced != (what := (ready.job, ready.level, answer.forbidden_by)):
+            self._announced = what
+            self._channel.announce(
+                LastDecision(
+                    job=ready.job, round_id=ready.round_id, level=ready.level, reason=ready.reason
+                )
+            )
 
     def _look_again(self) -> None:
         """The round may still wait for devices: what was declined may be possible by now."""

@@ -66,10 +66,16 @@ class Answer:
         return self.learner.decision.setups if self.learner is not None else {}
 
     @property
+    def forbidden_by(self) -> tuple[str, ...]:
+        """The rules of the policy that are against it."""
+        rulings = self.document["policy"]["rulings"]
+        return tuple(one["rule"] for one in rulings if not one["allows"])
+
+    @property
     def may_change(self) -> bool:
         """Whether it declines for a reason that passes: the policy, or memory, time and link."""
-        forbidden = not self.document["policy"]["allows"]
-        return self.ready.level is None and (forbidden or self.learner is not None)
+        passes = bool(self.forbidden_by) or self.learner is not None
+        return self.ready.level is None and passes
 
 
 def local_time() -> datetime:

@@ -32,6 +32,7 @@ from fedsparse.transport.timing import Transfer, TransferTimer
 from fedsparse.wire.headers import decode_message, encode_message, encode_message_head
 from fedsparse.wire.messages import (
     Failure,
+    LastDecision,
     Message,
     Need,
     Offer,
@@ -208,6 +209,19 @@ class Channel:
         else:
             self._outbox.put(peer, (head, body), self._options.chunk_bytes, self._clock())
             self._pump()
+
+    def announce(self, decision: LastDecision) -> None:
+        """Say in a device's status what it decided, now and after every connect.
+
+        Raises:
+            LocalProtocolError: this end has no status.
+            TransportError: too much waits for the broker already.
+        """
+        if self._status is None:
+            raise LocalProtocolError("the gateway has no status")
+        self._status = dataclasses.replace(self._status, decision=decision)
+        if self._connected:
+            self.send(None, self._status)
 
     def poll(self, timeout_s: float) -> ChannelEvent | None:
         """The next event; None when nothing came within `timeout_s`, or within a second."""

@@ -75,6 +75,7 @@ class Bench:
         )
         self.gateway.start()
         self.inbox: list[tuple[Message, bytes]] = []
+        self.statuses: list[Status] = []
         self.write_update(self.update())
         self.write_calibration(LEVELS)
         self.agent = self.start()
@@ -214,7 +215,9 @@ class Bench:
     def listen(self) -> None:
         while (event := self.gateway.poll(0.0)) is not None:
             assert not isinstance(event, Rejected), event.reason
-            if isinstance(event, Delivered) and not isinstance(event.message, Status):
+            if isinstance(event, Delivered) and isinstance(event.message, Status):
+                self.statuses.append(event.message)
+            elif isinstance(event, Delivered):
                 self.inbox.append((event.message, bytes(event.body)))
 
     def hear(self, kind: type[M]) -> tuple[M, bytes]:

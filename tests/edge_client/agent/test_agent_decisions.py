@@ -342,3 +342,36 @@ def test_an_offer_that_is_declined_before_a_forecast_is_in_the_store_too(bench: 
     assert document is not None
     assert (document["level"], document["rows"], document["means"]) == (None, [], None)
     assert document["reason"] == ready.reason
+
+
+def decisions(bench: Bench) -> list[tuple[int, float | None]]:
+    found = [status.decision for status in bench.statuses if status.decision is not None]
+    return [(one.round_id, one.level) for one in found]
+
+
+def test_the_status_says_what_was_decided_and_only_what_has_changed(bench: Bench) -> None:
+    bench.ready()
+    ready, _ = bench.hear(Ready)
+    level_of(bench, 2)
+    level_of(bench, 3, seconds_left=0.5)
+    level_of(bench, 4, seconds_left=0.4)
+    level_of(bench, 5)
+    bench.settle()
+    assert decisions(bench) == [(1, 0.2), (3, None), (5, 0.1)]
+    first = next(status.decision for status in bench.statuses if status.decision is not None)
+    assert (first.job, first.reason) == ("job", ready.reason)
+
+
+def test_the_status_says_when_a_policy_forbids_instead_of_a_budget(bench: Bench) -> None:
+    bench.power = power("mains")
+    with_policy(bench, ON_MAINS)
+    bench.ready()
+    bench.hear(Ready)
+    level_of(bench, 2, seconds_left=0.5)
+    bench.power = power("battery")
+    level_of(bench, 3, seconds_left=0.5)
+    bench.settle()
+    assert decisions(bench) == [(1, 0.2), (2, None), (3, None)]
+    last = bench.statuses[-1].decision
+    assert last is not None
+    assert last.reason == "declined by policy: power from battery"
