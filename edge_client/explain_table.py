@@ -49,7 +49,7 @@ def _row_line(row: dict[str, Any], document: Document) -> str:
         f"{marker}{row['level']:g}",
         ", ".join(how),
         math.ceil(row["peak_bytes"] / MIB),
-        _seconds(row["round_s"]),
+        _seconds_up(row["round_s"]),
         _verdict(row, document),
     )
 
@@ -80,7 +80,7 @@ def _means_lines(document: Document) -> Iterator[str]:
         f"memory_fraction {fraction:g}{_cap(document)}; the agent has "
         f"{math.ceil(means['agent_bytes'] / MIB)}"
     )
-    yield f"deadline    {_seconds(means['deadline_s'])} s, speed {means['speed_basis']}"
+    yield f"deadline    {_seconds_down(means['deadline_s'])} s, speed {means['speed_basis']}"
     yield f"link        {_link(means['link'])}"
     correction = means["correction"]
     learnt = (
@@ -134,8 +134,13 @@ def _power(power: dict[str, Any]) -> str:
     return f"{power['source'] or 'unknown'}" + (f", {charge:.0f} %" if charge is not None else "")
 
 
-def _seconds(seconds: float) -> str:
-    return f"{seconds:.1f}" if seconds < 1e6 else f"{seconds:.1e}"
+def _seconds_up(seconds: float) -> str:
+    """Rounded as in the sentence: what does not fit never reads as if it did."""
+    return f"{math.ceil(seconds * 10) / 10:.1f}" if seconds < 1e6 else f"{seconds:.1e}"
+
+
+def _seconds_down(seconds: float) -> str:
+    return f"{math.floor(seconds * 10) / 10:.1f}" if seconds < 1e6 else f"{seconds:.1e}"
 
 
 def _age(decided: str, now: datetime) -> str:

@@ -38,7 +38,7 @@ class Hold:
         subject: what the levels are levels of; what is known of another subject does not count.
         level: the largest that is taken without further ado.
         rising: a larger one, that had room to spare in each of the last `offers`; 0 where none had.
-        round_id: of the last offer: one that is repeated counts once.
+        round_id: of the last offer: one that is repeated changes nothing here.
         broken: how the last task broke the promise that its level made; empty where it kept it.
     """
 
@@ -106,15 +106,19 @@ def settle(
             return Settled(level=None, hold=None)
         fresh = Hold(subject=subject, level=fitting[0], round_id=round_id)
         return Settled(level=fitting[0], hold=fresh)
+    # An offer that is repeated leaves less time: that says nothing of the next round.
+    again = round_id == hold.round_id
     if not fitting:
         lowest = min(hold.level, rooms[-1].level)
-        return Settled(level=None, hold=_stay(hold, lowest, round_id))
+        return Settled(level=None, hold=hold if again else _stay(hold, lowest, round_id))
     # Where none that fits is as small, the smallest that does: a level must fit before all else.
     level = next((one for one in fitting if one <= hold.level), fitting[-1])
+    if again:
+        return Settled(level=level, hold=hold)
     spare = [room.level for room in rooms if room.spare and room.fits and room.level > level]
     if not spare or level < hold.level:
         return Settled(level=level, hold=_stay(hold, level, round_id))
-    offers = hold.offers + (round_id != hold.round_id)
+    offers = hold.offers + 1
     rising = min(spare[0], hold.rising or 1.0)
     higher = [one for one in spare if one <= rising]
     if not higher:  # what had room before is not on offer any more, or has none now

@@ -76,6 +76,21 @@ def test_an_offer_that_is_repeated_counts_once() -> None:
     assert hold.offers == 1
 
 
+@pytest.mark.parametrize("available", [59.0, 10.0])
+def test_an_offer_that_is_repeated_lowers_nothing_for_the_next_round(available: float) -> None:
+    hold = answer(100.0, None, 3).hold
+    again = answer(available, hold, 3)
+    assert again.level == (0.05 if available > 40 else None)  # what fits now
+    assert again.hold == hold
+    assert answer(100.0, again.hold, 4).level == 0.2
+
+
+def test_a_broken_promise_counts_in_its_own_round() -> None:
+    hold = answer(100.0, None, 3).hold
+    assert hold is not None
+    assert answer(100.0, step_down(hold, 0.2, LEVELS, "late"), 3).level == 0.1
+
+
 def test_whoever_sat_out_comes_back_at_the_smallest_level_as_soon_as_it_fits() -> None:
     assert follow([500, 10, 40, 40]) == [0.2, None, 0.05, 0.05]
     assert follow([10, 500]) == [None, 0.2]  # it held nothing yet

@@ -133,6 +133,24 @@ def test_what_was_learnt_survives_a_restart_and_goes_with_its_calibration(bench:
     }  # fmt: skip
 
 
+def test_on_an_emulated_board_this_machines_clock_corrects_nothing_but_its_memory_does(
+    bench: Bench,
+) -> None:
+    bench.ready()
+    bench.hear(Ready)
+    answer = bench.agent._answer
+    assert answer is not None
+    assert answer.learner is not None
+    update = replace(bench.update(), train_s=9.0, peak_rss_bytes=40 * 2**20)
+    for emulated, slow in ((True, False), (False, True)):
+        learner = replace(answer.learner, emulated=emulated)
+        bench.agent._ledger.trained(learner, bench.task()[0], update, 12.0)
+        correction = correction_of(bench)
+        assert (correction.time_factor > 1) == slow
+        assert (correction.start_s > 2) == slow
+        assert correction.memory_factor > 1
+
+
 def test_an_evaluation_says_nothing_of_the_speed_of_training(bench: Bench) -> None:
     bench.ready()
     bench.hear(Ready)
@@ -332,6 +350,15 @@ def test_every_decision_is_in_the_store_with_its_figures(bench: Bench) -> None:
     assert document["power"] == {"source": None, "battery_percent": None}
     assert document["held"] == {"level": 0.2, "rising": None, "offers": 0, "broken": ""}
     assert document["policy"] == {"allows": True, "rulings": []}
+
+
+def test_every_key_of_the_document_is_documented(bench: Bench) -> None:
+    bench.ready()
+    bench.hear(Ready)
+    document = json.loads(bench.store.decision.read_bytes())
+    text = (Path(__file__).parents[3] / "docs" / "budget.md").read_text(encoding="utf-8")
+    keys = {*document, *document["rows"][0]} - {"version", "keeps_all"}
+    assert [key for key in sorted(keys) if f"`{key}`" not in text] == []
 
 
 def test_an_offer_that_is_declined_before_a_forecast_is_in_the_store_too(bench: Bench) -> None:
