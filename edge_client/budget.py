@@ -17,6 +17,7 @@ from edge_client.forecast import CostFunction, LevelForecast, Levels, Means
 from edge_client.host import Host
 from edge_client.hysteresis import Hold, Room, settle
 from edge_client.policy import Verdict
+from edge_client.probe.memory import MemoryReading
 from edge_client.reason import NO_SAMPLES, why_declined, why_taken
 from edge_client.runtime.engine_cost import engine_cost
 from edge_client.runtime.setup import EngineSetup
@@ -140,6 +141,21 @@ def decide(
     )
 
 
+def trainer_share(host: Host, budget: BudgetConfig, agent_bytes: int) -> int:
+    """Bytes that a trainer may take beside its agent at this moment."""
+    return max(0, min(_shares(host, host.memory(), budget, agent_bytes)) - agent_bytes)
+
+
+def _shares(
+    host: Host, memory: MemoryReading, budget: BudgetConfig, agent_bytes: int
+) -> tuple[int, int]:
+    """What agent and trainer may take together: by the fraction, and by the cap."""
+    # What the agent holds is taken already on a machine; a profile's figure knows of no agent.
+    taken = 0 if host.emulated else agent_bytes
+    share = taken + int(budget.memory_fraction * memory.available_bytes)
+    return share, share if budget.memory_mib is None else int(budget.memory_mib * MIB)
+
+
 def _subject(offer: Offer, rows: Sequence[LevelForecast]) -> str:
     """What a level is a level of: stage 1 may keep everything at each."""
     kept = "all" if rows[-1].keeps_all else "some"
@@ -155,10 +171,7 @@ def _read_means(
     known: Experience,
 ) -> Means:
     memory = host.memory()
-    # What the agent holds is taken already on a machine; a profile's figure knows of no agent.
-    taken = 0 if host.emulated else agent_bytes
-    share = taken + int(budget.memory_fraction * memory.available_bytes)
-    cap = share if budget.memory_mib is None else int(budget.memory_mib * MIB)
+    share, cap = _shares(host, memory, budget, agent_bytes)
     return Means(
         memory_bytes=min(share, cap),
         available_bytes=memory.available_bytes,

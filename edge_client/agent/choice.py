@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 from importlib.util import find_spec
 
 from edge_client.agent.ledger import Learner, Ledger
-from edge_client.budget import Decision, Experience, decide
+from edge_client.budget import Decision, Experience, decide, trainer_share
 from edge_client.calibration import Calibration
 from edge_client.config import ClientConfig
 from edge_client.data.header import count_samples
@@ -280,4 +280,5 @@ class Chooser:
             threads=self.config.budget.threads,
             engine=self.config.budget.engine,
             graph=str(self.store.graph_path(plan) or ""),
+            memory_bytes=trainer_share(self.host, self.config.budget, rss_bytes()),
         )

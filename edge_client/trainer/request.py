@@ -60,6 +60,7 @@ class CalibrateRequest:
         threads: the most that the engine may use.
         engine: `auto`, or the only one that may be chosen.
         graph: the file of the model's training graph; empty where there is none.
+        memory_bytes: that the trainer may take; None has no limit.
     """
 
     plan: str
@@ -70,6 +71,7 @@ class CalibrateRequest:
     threads: int
     engine: str = "auto"
     graph: str = ""
+    memory_bytes: int | None = None
 
 
 Request = TrainRequest | CalibrateRequest

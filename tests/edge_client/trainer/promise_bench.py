@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -167,12 +167,19 @@ class Device:
         for path in (self.config.store / "calibrations").glob("*.learnt"):
             path.unlink()
 
-    def edge(self, accepts: Callable[[Trial], bool], *, low: int, high: int) -> Trial:
-        """The smallest limit at which a decision is accepted, to a quarter of a MiB, or so."""
-        while high - low > MIB // 4:
+    def forget_speed(self) -> None:
+        """As before the first offer of this plan: its kernels were never timed."""
+        for path in (self.config.store / "calibrations").glob("*.json"):
+            path.unlink()
+
+    def edge(self, *, low: int, high: int) -> Trial:
+        """The smallest limit at which an offer is accepted, to half a MiB or so, and its task."""
+        while high - low > MIB // 2:
             middle = (low + high) // 2
-            if accepts(self.attempt(middle, "decide")):
+            if self.attempt(middle, "decide").accepted:
                 high = middle
             else:
                 low = middle
-        return self.attempt(high + MIB // 4)  # what the kernel counts wavers a little
+        while not (trial := self.attempt(high)).accepted:  # what the kernel counts wavers a little
+            high += MIB // 4
+        return trial

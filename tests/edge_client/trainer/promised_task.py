@@ -1,7 +1,8 @@
 """One offer and its task, as an agent goes about them; started by a test within a memory limit.
 
-It decides with what the machine has at that moment, runs the trainer of what it accepted, and says
-how it went. `decide` ends with the decision; `forced` trains the smallest level where it declines.
+It measures its kernels first where that was not done, decides with what the machine has at that
+moment, runs the trainer of what it accepted, and says how it went. `decide` ends with the decision;
+`forced` trains the smallest level where it declines.
 """
 
 from __future__ import annotations
@@ -11,14 +12,14 @@ import sys
 import time
 from pathlib import Path
 
-from edge_client.agent.choice import Answer, Chooser
+from edge_client.agent.choice import Answer, CalibrationMissing, Chooser
 from edge_client.agent.ledger import Ledger
 from edge_client.agent.process import Outcome, TrainerProcess
 from edge_client.config import ClientConfig
 from edge_client.host import RealHost
 from edge_client.policy_file import PolicyFile
 from edge_client.store import Store
-from edge_client.trainer.request import TrainRequest
+from edge_client.trainer.request import Request, TrainRequest
 from fedsparse.config import load
 from fedsparse.wire.headers import decode_message
 from fedsparse.wire.messages import Offer, Task, Update
@@ -40,6 +41,10 @@ def main(folder: Path, mode: str) -> None:
     offer, _ = decode_message((folder / "offer.frame").read_bytes())
     assert isinstance(offer, Offer)
     answer = chooser.choose(offer)
+    if isinstance(answer, CalibrationMissing):
+        outcome = train(answer.request, store, offer.seconds_left)
+        assert not outcome.reason, outcome.reason
+        answer = chooser.choose(offer)
     assert isinstance(answer, Answer)
     assert answer.learner is not None, answer.ready.reason
     rows = answer.learner.decision.rows
@@ -88,7 +93,7 @@ def task_of(request: TrainRequest) -> Task:
     return task
 
 
-def train(request: TrainRequest, store: Store, limit_s: float) -> Outcome:
+def train(request: Request, store: Store, limit_s: float) -> Outcome:
     trainer = TrainerProcess(request, store.task, limit_s)
     while (outcome := trainer.poll()) is None:
         time.sleep(POLL_S)
