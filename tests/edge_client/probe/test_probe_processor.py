@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,9 +20,36 @@ from machines import (
     pi_zero_2w,
     write,
 )
+from missing_tool import leave_out
 
 from edge_client.probe.kernel_files import cpu_list
 from edge_client.probe.processor import Cluster, ProcessorReading, read_processor
+
+ROOT = Path(__file__).parents[3]
+GROUPS = Path("/sys/fs/cgroup")
+
+
+@contextmanager
+def quarter_of_a_core() -> Iterator[tuple[str, ...]]:
+    """What to put before a command so that it gets so much."""
+    name = f"fedsparse-probe-{os.getpid()}"
+    for parent, file, text in (
+        (GROUPS / "cpu", "cpu.cfs_quota_us", "25000"),
+        (GROUPS, "cpu.max", "25000 100000"),
+    ):
+        group = parent / name
+        try:
+            group.mkdir()
+        except OSError:
+            continue
+        try:
+            if (group / file).exists():
+                (group / file).write_text(text)
+                yield ("/bin/sh", "-c", f'echo $$ > "{group}/cgroup.procs" && exec "$@"', "sh")
+                return
+        finally:
+            group.rmdir()
+    leave_out("no control group with a processor quota can be made: run the tests as root")
 
 
 def read(root: Path) -> ProcessorReading:
@@ -86,6 +118,16 @@ def test_a_quota_of_cgroup_v1_is_found_where_controllers_are_mounted_together(
     tmp_path: Path,
 ) -> None:
     assert read(container_v1(tmp_path)).quota == 0.25
+
+
+def test_a_real_group_limits_what_is_read() -> None:
+    with quarter_of_a_core() as prefix:
+        code = "from edge_client.probe.processor import read_processor as r; print(r().quota)"
+        done = subprocess.run(
+            [*prefix, sys.executable, "-c", code],
+            capture_output=True, text=True, check=True, cwd=ROOT,
+        )  # fmt: skip
+    assert done.stdout.strip() == "0.25"
 
 
 @pytest.mark.parametrize("text", ["", "max", "x y", "0 100000", "100000 0", "-5 100", "1 2 3"])
