@@ -99,12 +99,17 @@ def test_without_permission_there_is_a_report_that_names_each_file(
             raise PermissionError(errno.EACCES, "Permission denied")
         raise FileNotFoundError(errno.ENOENT, "No such file or directory")
 
+    def shut(self: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
     with monkeypatch.context() as patch:
         patch.setattr(Path, "read_bytes", refused)
         patch.setattr(Path, "read_text", refused)
+        patch.setattr(Path, "iterdir", shut)
         found = document(tmp_path)
     refusals = [line for line in found["unknown"] if "Permission denied" in line]
-    assert bool(refusals) == bool(files)
+    assert {"/sys/class/thermal: Permission denied"} < set(refusals)
+    assert any("/proc/" in line for line in refusals) == bool(files)
     assert found["memory"]["available_bytes"] is None
     assert len(found["unknown"]) == len(set(found["unknown"]))
 

@@ -69,7 +69,7 @@ def test_windows_go_round_all_cases() -> None:
 
 def test_no_window_is_begun_that_would_end_too_late() -> None:
     clock = Clock(1.0)  # a look before and one after: a window takes one second
-    rows = list(measure(cases(Clock(WINDOW_S)), 6.5, clock))
+    rows = list(measure(cases(Clock(WINDOW_S)), 7.5, clock))
     assert len(rows) == 3
     assert list(measure(cases(Clock(WINDOW_S)), 0.5, Clock(1.0))) == []
 
