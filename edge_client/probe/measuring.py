@@ -20,8 +20,8 @@ from fedsparse import __version__
 
 KERNELS: Final = "edge_client.trainer.kernel_speed"
 BANDWIDTH: Final = "edge_client.probe.bandwidth"
-# All together leave a second of ten for Python itself and for a slow disk.
-KERNELS_S: Final = 5.5
+# All together, with writing, leave two seconds of ten for Python itself and for a slow disk.
+KERNELS_S: Final = 5.0
 BANDWIDTH_S: Final = 2.0
 MIB: Final = 2**20
 
