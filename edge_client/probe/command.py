@@ -16,7 +16,7 @@ from edge_client.probe.link import FILE as LINK_FILE
 from edge_client.probe.link import read_link
 from edge_client.probe.measured import FILE, Basis, Measurement, why_again
 from edge_client.probe.measuring import basis_of, take_measurement
-from edge_client.probe.report import read_means, report
+from edge_client.probe.report import Means, read_means, report
 from edge_client.probe.table import page
 from fedsparse.config import load
 from fedsparse.durable import write_durably
@@ -48,16 +48,8 @@ def run(arguments: argparse.Namespace) -> int:
     """
     places = _places(arguments.config, arguments.path)
     means = read_means()
-    basis = basis_of(
-        means.board,
-        means.processor,
-        means.memory,
-        architecture=means.architecture,
-        kernel=means.kernel,
-        folder=places.folder,
-    )
     try:
-        measured, reused, why = _measured(places, basis, again=arguments.again)
+        measured, reused, why = _measured(places, means, again=arguments.again)
     except KeyboardInterrupt:
         sys.stderr.write("edge-client: interrupted; nothing was kept\n")
         return EXIT_INTERRUPTED
@@ -99,8 +91,16 @@ def _user_cache() -> Path | None:
     return base / "fedsparse" / FILE
 
 
-def _measured(places: Places, basis: Basis, *, again: bool) -> tuple[Measurement, bool, str]:
+def _measured(places: Places, means: Means, *, again: bool) -> tuple[Measurement, bool, str]:
     """What took time to measure, whether it was measured earlier, and why."""
+    basis = basis_of(
+        means.board,
+        means.processor,
+        means.memory,
+        architecture=means.architecture,
+        kernel=means.kernel,
+        folder=places.folder,
+    )
     kept, why = None, "asked for with --again"
     if not again:
         kept, why = _kept(places, basis)
@@ -108,7 +108,8 @@ def _measured(places: Places, basis: Basis, *, again: bool) -> tuple[Measurement
         _say(f"figures of {kept.stamp}: {why}")
         return kept, True, why
     _say(f"measuring, less than ten seconds: {why}")
-    measured = take_measurement(basis, places.folder, _say)
+    available = means.memory.available_bytes if means.memory else None
+    measured = take_measurement(basis, places.folder, available, _say)
     return measured, False, why if _keep(places.cache, measured) else f"{why}; not kept"
 
 

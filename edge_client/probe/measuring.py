@@ -51,19 +51,22 @@ def basis_of(
     }
 
 
-def take_measurement(basis: Basis, folder: Path, progress: Progress) -> Measurement:
+def take_measurement(
+    basis: Basis, folder: Path, memory_bytes: int | None, progress: Progress
+) -> Measurement:
     """Measure; in less than ten seconds, unless the disk keeps us waiting.
 
     Args:
         basis: what the figures depend on.
         folder: where writing is measured.
+        memory_bytes: that is available; None is unknown.
         progress: is told what is being done.
     """
     unknown: list[str] = []
     rows = _kernel_speed(progress, unknown)
     bandwidth = _bandwidth(progress, unknown)
     progress(f"writing to {folder}")
-    writing = measure_writing(folder)
+    writing = measure_writing(folder, memory_bytes)
     return Measurement(
         measured_at=datetime.now(timezone.utc).replace(microsecond=0),
         basis=basis,

@@ -15,6 +15,7 @@ FIRST_BYTES: Final = 256 * KIB  # what even a slow card takes soon
 LARGEST_BYTES: Final = 8 * 1024 * KIB
 MOST_BYTES: Final = 32 * 1024 * KIB
 FREE_SHARE: Final = 0.05  # of the free room, at most
+MEMORY_SHARE: Final = 0.1  # of available memory, at most: the folder may lie in it (tmpfs)
 LIMIT_S: Final = 1.0
 
 
@@ -44,7 +45,11 @@ def free_bytes(folder: Path) -> int:
 
 
 def measure_writing(
-    folder: Path, limit_s: float = LIMIT_S, clock: Callable[[], float] = time.perf_counter
+    folder: Path,
+    memory_bytes: int | None = None,
+    *,
+    limit_s: float = LIMIT_S,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> WriteSpeed:
     """Write to a file without a name, which is gone however this ends.
 
@@ -53,17 +58,16 @@ def measure_writing(
 
     Args:
         folder: where.
+        memory_bytes: that is available; None is unknown.
         limit_s: about how long.
         clock: seconds.
     """
     written, seconds = 0, 0.0
     try:
-        room = int(FREE_SHARE * free_bytes(folder))
-        if room < FIRST_BYTES:
-            raise OSError(f"only {room / FREE_SHARE / 1e6:.1f} MB are free")
+        most = _most_bytes(folder, memory_bytes)
         with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
             block = FIRST_BYTES
-            while _fits(written, seconds, block, min(room, MOST_BYTES), limit_s):
+            while _fits(written, seconds, block, most, limit_s):
                 start = clock()
                 _write(file, block)
                 seconds += clock() - start
@@ -73,6 +77,18 @@ def measure_writing(
         why = f"writing: {folder}: {error.strerror or error}"
         return WriteSpeed(write_bytes_per_s=None, written_bytes=written, unknown=(why,))
     return WriteSpeed(write_bytes_per_s=written / seconds, written_bytes=written)
+
+
+def _most_bytes(folder: Path, memory_bytes: int | None) -> int:
+    """What may be written; raises `OSError` where that is too little to measure anything."""
+    room = free_bytes(folder)
+    if FREE_SHARE * room < FIRST_BYTES:
+        raise OSError(f"only {room / 1e6:.1f} MB are free")
+    if memory_bytes is None:
+        return min(MOST_BYTES, int(FREE_SHARE * room))
+    if MEMORY_SHARE * memory_bytes < FIRST_BYTES:
+        raise OSError(f"only {memory_bytes / 1e6:.1f} MB of memory are available")
+    return min(MOST_BYTES, int(FREE_SHARE * room), int(MEMORY_SHARE * memory_bytes))
 
 
 def _fits(written: int, seconds: float, block: int, most: int, limit_s: float) -> bool:

@@ -42,7 +42,8 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The folders in which a measurement was taken; it takes no time."""
     folders: list[Path] = []
 
-    def take(basis: Basis, folder: Path, _: object) -> Measurement:
+    def take(basis: Basis, folder: Path, memory: int, _: object) -> Measurement:
+        assert memory > 0
         folders.append(folder)
         measured = MEASURED.to_json()
         found = Measurement.from_json(measured)

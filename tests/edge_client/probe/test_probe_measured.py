@@ -175,7 +175,7 @@ def test_gaps_of_each_part_are_named_and_the_rest_is_kept(
 
     monkeypatch.setattr(measuring, "listen", listen)
     said: list[str] = []
-    measured = take_measurement(BASIS, tmp_path / "none", said.append)
+    measured = take_measurement(BASIS, tmp_path / "none", None, said.append)
     assert [row.multiply_adds_per_s for row in measured.kernel_speed] == [2e9]  # the last counts
     assert measured.bandwidth is None
     assert measured.unknown == (
@@ -190,7 +190,7 @@ def test_without_kernels_the_rest_is_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(measuring, "KERNELS", "edge_client.no_such_module")
-    measured = take_measurement(BASIS, tmp_path, lambda _: None)
+    measured = take_measurement(BASIS, tmp_path, 10**9, lambda _: None)
     assert measured.kernel_speed == ()
     assert measured.unknown[0].startswith("kernel speed: all: ")
     assert measured.bandwidth is not None

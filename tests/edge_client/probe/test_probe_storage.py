@@ -88,6 +88,15 @@ def test_a_disk_that_is_nearly_full_is_not_written_to(
     assert found.unknown == (f"writing: {tmp_path}: only 3.0 MB are free",)
 
 
+def test_little_is_written_where_memory_is_short_for_the_folder_may_lie_in_it(
+    tmp_path: Path, syncs: list[int]
+) -> None:
+    found = measure_writing(tmp_path, 40_000_000, limit_s=10.0, clock=ticking(0.01))
+    assert FIRST_BYTES <= found.written_bytes <= 4_000_000
+    found = measure_writing(tmp_path, 2_000_000)
+    assert found.unknown == (f"writing: {tmp_path}: only 2.0 MB of memory are available",)
+
+
 def test_a_disk_that_refuses_in_mid_write_is_reported_and_clean(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", MEASURE, str(tmp_path), "1000000"],
