@@ -60,7 +60,7 @@ def describe_versions() -> dict[str, str]:
 
 def _cpu(root: Path) -> str:
     """Its name on x86-64; on ARM the kinds of its cores."""
-    return " + ".join(sorted({part_name(info) or "" for info in cpuinfo(root).values()}))
+    return " + ".join(dict.fromkeys(part_name(info) or "" for info in cpuinfo(root).values()))
 
 
 def _number(path: Path, scale: float) -> float | None:

@@ -12,7 +12,7 @@ from typing import Final
 
 from edge_client.probe.kernel_files import ROOT, KernelFiles
 
-# A Raspberry Pi 5 has no such file: there the firmware is asked by `vcgencmd`.
+# Where a Raspberry Pi's kernel shows no such file, the firmware is asked by `vcgencmd`.
 FLAG_FILES: Final = (
     "sys/devices/platform/soc/soc:firmware/get_throttled",
     "sys/devices/platform/soc:firmware/get_throttled",

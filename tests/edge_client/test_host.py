@@ -135,7 +135,7 @@ def test_a_client_opens_the_host_that_its_configuration_names() -> None:
 def test_the_agents_side_imports_no_numpy() -> None:
     modules = (
         "edge_client.host, edge_client.budget, edge_client.calibration, edge_client.probe.memory, "
-        "edge_client.probe.link, "
+        "edge_client.probe.link, edge_client.probe.command, edge_client.probe.bandwidth, "
         "edge_client.data.header, edge_client.data.holdout, fedsparse.boards"
     )
     code = f"import sys, {modules}; sys.exit('numpy' in sys.modules)"

@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,9 +20,36 @@ from machines import (
     pi_zero_2w,
     write,
 )
+from missing_tool import leave_out
 
 from edge_client.probe.kernel_files import cpu_list
 from edge_client.probe.processor import Cluster, ProcessorReading, read_processor
+
+ROOT = Path(__file__).parents[3]
+GROUPS = Path("/sys/fs/cgroup")
+
+
+@contextmanager
+def quarter_of_a_core() -> Iterator[tuple[str, ...]]:
+    """What to put before a command so that it gets so much."""
+    name = f"fedsparse-probe-{os.getpid()}"
+    for parent, file, text in (
+        (GROUPS / "cpu", "cpu.cfs_quota_us", "25000"),
+        (GROUPS, "cpu.max", "25000 100000"),
+    ):
+        group = parent / name
+        try:
+            group.mkdir()
+        except OSError:
+            continue
+        try:
+            if (group / file).exists():
+                (group / file).write_text(text)
+                yield ("/bin/sh", "-c", f'echo $$ > "{group}/cgroup.procs" && exec "$@"', "sh")
+                return
+        finally:
+            group.rmdir()
+    leave_out("no control group with a processor quota can be made: run the tests as root")
 
 
 def read(root: Path) -> ProcessorReading:
@@ -73,9 +105,11 @@ def test_an_unknown_part_keeps_its_number(tmp_path: Path) -> None:
 
 
 def test_a_feature_that_one_core_lacks_is_none(tmp_path: Path) -> None:
-    text = arm_cpuinfo(2, "0xd03", "fp asimd sve")
-    write(tmp_path, {"proc/cpuinfo": text.replace(" sve", "", 1)})
-    assert read(tmp_path).features == ("fp", "asimd")
+    first, second = arm_cpuinfo(2, "0xd03", "fp asimd sve").split("\n\n", 1)
+    for text in (first.replace(" sve", "") + "\n\n" + second,
+                 first + "\n\n" + second.replace(" sve", "")):  # fmt: skip
+        write(tmp_path, {"proc/cpuinfo": text})
+        assert read(tmp_path).features == ("fp", "asimd")
 
 
 def test_the_tightest_quota_of_all_parents_counts(tmp_path: Path) -> None:
@@ -86,6 +120,16 @@ def test_a_quota_of_cgroup_v1_is_found_where_controllers_are_mounted_together(
     tmp_path: Path,
 ) -> None:
     assert read(container_v1(tmp_path)).quota == 0.25
+
+
+def test_a_real_group_limits_what_is_read() -> None:
+    with quarter_of_a_core() as prefix:
+        code = "from edge_client.probe.processor import read_processor as r; print(r().quota)"
+        done = subprocess.run(
+            [*prefix, sys.executable, "-c", code],
+            capture_output=True, text=True, check=True, cwd=ROOT,
+        )  # fmt: skip
+    assert done.stdout.strip() == "0.25"
 
 
 @pytest.mark.parametrize("text", ["", "max", "x y", "0 100000", "100000 0", "-5 100", "1 2 3"])
