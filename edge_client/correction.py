@@ -25,7 +25,7 @@ FASTEST: Final = 0.5
 SLOWEST: Final = 20.0
 MOST_MEMORY: Final = 2.0
 KILLED_FOR_MEMORY: Final = 1.1  # of the forecast: nobody knows what a trainer wanted when it died
-LEAST_TRAINING_S: Final = 0.2  # shorter says more of a start than of a speed
+LEAST_TRAINING_S: Final = 1.0  # foretold; what a shorter one takes beyond says nothing of a speed
 TRAINER_START_S: Final = 2.0  # allowance: interpreter, numpy and samples from a slow card
 MAX_START_S: Final = 600.0
 
@@ -35,10 +35,11 @@ class Observation:
     """One task that has ended.
 
     Attributes:
-        time_ratio: seconds of training over those that the calibration foretold; None where it
-            says nothing, as of a task that trains next to nothing, or on an emulated board.
+        time_ratio: seconds of training over those that the calibration foretold; None of a task
+            that is too short to tell, or where the clock says nothing, as on an emulated board.
         memory_ratio: the trainer's highest memory over the forecast.
-        start_s: of the trainer's seconds, those that were no training; None as above.
+        start_s: of the trainer's seconds, those that were no training; of a short task, all beyond
+            the training that was foretold. None where the clock says nothing.
     """
 
     time_ratio: float | None = None
@@ -144,22 +145,20 @@ def observe(
         trainer_s: from the start of its process to the end; None likewise.
         peak_bytes: its highest memory; 0 is unknown.
     """
-    ratio = None
-    if training_s is not None and foretold.training_s > 0:
-        long_enough = max(training_s, foretold.training_s) >= LEAST_TRAINING_S
-        ratio = min(training_s / foretold.training_s, SLOWEST) if long_enough else None
-    start_s = None
+    ratio = start_s = None
     if training_s is not None and trainer_s is not None:
-        start_s = max(0.0, trainer_s - training_s)
+        long_enough = foretold.training_s >= LEAST_TRAINING_S
+        ratio = training_s / foretold.training_s if long_enough else None
+        start_s = max(0.0, trainer_s - (training_s if long_enough else foretold.training_s))
     memory = peak_bytes / foretold.trainer_bytes if foretold.trainer_bytes > 0 else 1.0
     return Observation(time_ratio=ratio, memory_ratio=memory, start_s=start_s)
 
 
 def too_late(foretold: Foretold, start_s: float, limit_s: float) -> Observation:
     """A trainer was ended at its deadline: its training took the rest of the time, or more."""
-    training_s = max(limit_s - start_s, foretold.training_s)
-    ratio = training_s / foretold.training_s if foretold.training_s > 0 else 1.0
-    return Observation(time_ratio=min(ratio, SLOWEST))
+    if foretold.training_s < LEAST_TRAINING_S:
+        return Observation(start_s=limit_s)
+    return Observation(time_ratio=max(limit_s - start_s, foretold.training_s) / foretold.training_s)
 
 
 def _median(values: list[float]) -> float:
