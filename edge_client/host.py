@@ -11,8 +11,11 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from edge_client.calibration import Calibration
+from edge_client.probe.board import read_model
+from edge_client.probe.heat import HeatReading, read_heat
+from edge_client.probe.link import LinkEstimate
 from edge_client.probe.memory import MemoryReading, read_memory
-from edge_client.probe.model import read_model
+from edge_client.probe.power import PowerReading, read_power
 from fedsparse.boards import Board, Figure, load_board
 from fedsparse.errors import ConfigError
 
@@ -75,15 +78,37 @@ class Host(Protocol):
         """Network rates."""
         ...
 
+    def heat(self) -> HeatReading:
+        """How warm it is, and whether it is slowed down for that."""
+        ...
+
+    def power(self) -> PowerReading:
+        """What feeds it."""
+        ...
+
 
 class RealHost:
-    """The machine itself: limits of the system, its control groups and this process count."""
+    """The machine itself: limits of the system, its control groups and this process count.
+
+    Args:
+        memory, heat, power: read it.
+        link: what recent transfers say; by default nothing, for nothing is sent only to measure.
+    """
 
     emulated: Final = False
 
-    def __init__(self, memory: Callable[[], MemoryReading] = read_memory) -> None:
+    def __init__(
+        self,
+        memory: Callable[[], MemoryReading] = read_memory,
+        link: Callable[[], LinkEstimate] = LinkEstimate,
+        heat: Callable[[], HeatReading] = read_heat,
+        power: Callable[[], PowerReading] = read_power,
+    ) -> None:
         self.board = read_model()
         self._memory = memory
+        self._link = link
+        self._heat = heat
+        self._power = power
 
     def memory(self) -> MemoryReading:
         """Memory at this moment, as limited."""
@@ -94,8 +119,21 @@ class RealHost:
         return SpeedReading(multiply_adds_per_s=calibration.speeds, basis="measured")
 
     def link(self) -> LinkReading:
-        """Unknown: nothing is sent only to measure."""
-        return LinkReading(up_bytes_per_s=None, down_bytes_per_s=None, basis="unknown")
+        """The rates of recent transfers."""
+        estimate = self._link()
+        return LinkReading(
+            up_bytes_per_s=estimate.up_bytes_per_s,
+            down_bytes_per_s=estimate.down_bytes_per_s,
+            basis="measured" if estimate.transfers else "unknown",
+        )
+
+    def heat(self) -> HeatReading:
+        """As the system's sensors tell."""
+        return self._heat()
+
+    def power(self) -> PowerReading:
+        """As the system tells."""
+        return self._power()
 
 
 class EmulatedHost:
@@ -148,10 +186,23 @@ class EmulatedHost:
             basis=known.basis if known else "unknown",
         )
 
+    def heat(self) -> HeatReading:
+        """The machine's: what runs hot is what really runs."""
+        return self._real.heat()
 
-def open_host(profile: str | None) -> Host:
-    """The host that `client.toml` asks for: a board's profile, or None for the machine itself."""
-    real = RealHost()
+    def power(self) -> PowerReading:
+        """The machine's."""
+        return self._real.power()
+
+
+def open_host(profile: str | None, link: Callable[[], LinkEstimate] = LinkEstimate) -> Host:
+    """The host that `client.toml` asks for: a board's profile, or None for the machine itself.
+
+    Args:
+        profile: the board's name, or None.
+        link: what recent transfers of the machine itself say.
+    """
+    real = RealHost(link=link)
     return real if profile is None else EmulatedHost(load_board(profile), real)
 
 

@@ -25,6 +25,7 @@ from fedsparse.errors import FedSparseError
 from tools.bench.cli import app as bench_app
 from tools.data_cli import app as data_app
 from tools.demo.cli import demo, report
+from tools.devices_cli import devices
 from tools.model_cli import app as model_app
 
 EXIT_FAULT: Final = 2
@@ -50,6 +51,7 @@ app = typer.Typer(
 )
 app.command()(demo)
 app.command()(report)
+app.command()(devices)
 app.add_typer(model_app, name="model", help="Models from torch or ONNX to plans.")
 app.add_typer(data_app, name="data", help="Data sets: split among devices, fetch, describe.")
 app.add_typer(bench_app, name="bench", help="Measure: accuracy, time, memory, predictions.")

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import time
 from collections.abc import Sequence
 from typing import Final
 
 from edge_client.agent.choice import Answer, CalibrationMissing, Chooser, PlanMissing
+from edge_client.agent.ledger import Ledger
 from edge_client.agent.process import TRAINER, Outcome, TrainerProcess
 from edge_client.config import ClientConfig
 from edge_client.host import Host
 from edge_client.memory import peak_rss_bytes
+from edge_client.policy_file import PolicyFile
 from edge_client.runtime.setup import EngineSetup
 from edge_client.store import Store
 from edge_client.trainer.request import CalibrateRequest, TrainRequest
@@ -26,11 +29,13 @@ from fedsparse.wire.headers import decode_message, encode_message, split_parts
 from fedsparse.wire.messages import (
     MAX_TEXT,
     Failure,
+    LastDecision,
     Message,
     Need,
     Offer,
     Ready,
     Receipt,
+    Stage,
     Task,
     Update,
     Verdict,
@@ -42,6 +47,8 @@ CALIBRATION_LIMIT_S: Final = 120.0
 BUSY_POLL_S: Final = 0.02
 IDLE_POLL_S: Final = 5.0
 RECEIPT_S: Final = 20.0  # so long without a receipt, an update is sent again
+LOOK_AGAIN_S: Final = 60.0  # a device that declined asks itself again, while the round waits
+HEAT_S: Final = 5.0  # how often the temperature is read while a task is at work
 
 
 class Agent:
@@ -53,6 +60,9 @@ class Agent:
         host: where its means are read.
         channel: its way to the aggregator.
         trainer: the command that starts a trainer.
+
+    Raises:
+        ConfigError: the policy is missing or invalid.
     """
 
     def __init__(
@@ -66,7 +76,14 @@ class Agent:
         self._config = config
         self._store = store
         self._channel = channel
-        self._chooser = Chooser(config=config, store=store, host=host)
+        self._ledger = Ledger(store)
+        self._chooser = Chooser(
+            config=config,
+            store=store,
+            host=host,
+            policy=PolicyFile(config.policy),
+            ledger=self._ledger,
+        )
         self._command = trainer
         self._rounds = ClientRounds()
         self._trainer: TrainerProcess | None = None
@@ -74,6 +91,9 @@ class Agent:
         self._answer: Answer | None = None
         self._task: Task | None = None
         self._upload_again_s = 0.0
+        self._look_again_s = math.inf
+        self._heat_s = 0.0
+        self._announced: object = None
         self._bad_data: tuple[int, str] | None = None  # when the file was written, what is wrong
 
     def step(self) -> None:
@@ -90,6 +110,8 @@ class Agent:
         self._watch_trainer()
         if self._rounds.phase is Phase.UPLOADING and time.monotonic() >= self._upload_again_s:
             self._upload()  # a broker may acknowledge an update and lose it
+        if self._rounds.phase is Phase.IDLE and time.monotonic() >= self._look_again_s:
+            self._look_again()
 
     def close(self) -> None:
         """End the trainer, and say goodbye."""
@@ -151,12 +173,7 @@ class Agent:
         if self._outbox_is_for(offer):
             self._perform(self._rounds.in_outbox())
             return
-        if self._bad_data is not None and self._bad_data[0] == self._data_changed_ns():
-            choice: Answer | PlanMissing | CalibrationMissing = self._chooser.decline(
-                offer, self._bad_data[1]
-            )
-        else:
-            choice = self._chooser.choose(offer)
+        choice = self._choice(offer)
         if isinstance(choice, CalibrationMissing):
             log.info("calibrating=yes plan=%s", offer.plan_digest[:12])
             self._calibrate(choice.request)
@@ -172,11 +189,46 @@ class Agent:
             self._answer = Answer(ready=ready)
             self._send_answer()
             return
-        self._answer = choice
+        self._give(choice)
+
+    def _choice(self, offer: Offer) -> Answer | PlanMissing | CalibrationMissing:
+        if self._bad_data is not None and self._bad_data[0] == self._data_changed_ns():
+            return self._chooser.decline(offer, self._bad_data[1])
+        return self._chooser.choose(offer)
+
+    def _give(self, answer: Answer) -> None:
+        """Send an answer, remember it, and wait for what follows."""
+        self._answer, ready = answer, answer.ready
+        learner = answer.learner
+        self._ledger.decided(answer.document, learner.decision if learner is not None else None)
         self._send_answer()
-        ready = choice.ready
-        self._rounds.decided(takes_part=ready.level is not None)
-        log.info("round=%d level=%s reason=%r", offer.round_id, ready.level, ready.reason)
+        self._announce(answer)
+        takes_part = ready.level is not None
+        self._look_again_s = time.monotonic() + LOOK_AGAIN_S if answer.may_change else math.inf
+        self._rounds.decided(takes_part=takes_part)
+        log.info("round=%d level=%s reason=%r", ready.round_id, ready.level, ready.reason)
+
+    def _announce(self, answer: Answer) -> None:
+        """In the status, which stays: another level, another job, or another rule that forbids."""
+        ready = answer.ready
+        if self._announced != (what := (ready.job, ready.level, answer.forbidden_by)):
+            self._announced = what
+            self._channel.announce(
+                LastDecision(
+                    job=ready.job, round_id=ready.round_id, level=ready.level, reason=ready.reason
+                )
+            )
+
+    def _look_again(self) -> None:
+        """The round may still wait for devices: what was declined may be possible by now."""
+        self._look_again_s = time.monotonic() + LOOK_AGAIN_S
+        offer = self._rounds.offer
+        if offer is None or offer.stage is Stage.DONE:
+            self._look_again_s = math.inf
+            return
+        choice = self._choice(offer)
+        if not isinstance(choice, Answer) or choice.ready.level is not None:
+            self._perform(self._rounds.offered(offer))
 
     def _send_answer(self) -> None:
         if self._answer is not None:
@@ -262,6 +314,7 @@ class Agent:
     def _watch_trainer(self) -> None:
         outcome = self._trainer.poll() if self._trainer else None
         if outcome is None:
+            self._watch_heat()
             return
         self._trainer = None
         if self._calibrating:
@@ -271,13 +324,35 @@ class Agent:
             need = Need(what="mask", job=self._task.job, round_id=self._task.round_id)
             self._channel.send(None, need)
         elif outcome.reason:
-            if outcome.bad_data:
-                self._bad_data = (self._data_changed_ns(), outcome.reason)
+            self._learn_from_failure(outcome)
             self._give_up(outcome.reason)
-        elif self._outbox() is None:
+        elif (made := self._outbox()) is None:
             self._give_up("the trainer left no update")
         else:
+            learner = self._answer.learner if self._answer is not None else None
+            if learner is not None and self._task is not None:
+                self._ledger.trained(learner, self._task, made[0], outcome.seconds)
             self._perform(self._rounds.trained())
+
+    def _learn_from_failure(self, outcome: Outcome) -> None:
+        if outcome.bad_data:
+            self._bad_data = (self._data_changed_ns(), outcome.reason)
+        learner = self._answer.learner if self._answer is not None else None
+        if learner is None or self._task is None:
+            return
+        if outcome.no_memory:
+            self._ledger.killed(learner, self._task)
+        elif outcome.too_late:
+            self._ledger.late(learner, self._task)
+
+    def _watch_heat(self) -> None:
+        """A task that has begun is finished, but for a temperature beyond the policy's limit."""
+        if self._calibrating or self._trainer is None or time.monotonic() < self._heat_s:
+            return
+        self._heat_s = time.monotonic() + HEAT_S
+        if reason := self._chooser.stop_reason():
+            self._stop_trainer()
+            self._give_up(reason)
 
     def _calibrated(self, outcome: Outcome) -> None:
         self._calibrating = False
@@ -288,9 +363,7 @@ class Agent:
             self._decide(offer)
             return
         log.error("calibration=failed reason=%r", outcome.reason)
-        self._answer = self._chooser.decline(offer, f"calibration failed: {outcome.reason}")
-        self._send_answer()
-        self._rounds.decided(takes_part=False)
+        self._give(self._chooser.decline(offer, f"calibration failed: {outcome.reason}"))
 
     def _give_up(self, reason: str) -> None:
         """The task cannot be done: tell the operator, and wait for the next round."""
