@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,7 +13,6 @@ from fedsparse.methods.name import MethodName
 
 if TYPE_CHECKING:
     from tools.demo.run import Outcome
-    from tools.demo.views import View
 
 
 class Dataset(str, Enum):
@@ -65,6 +63,7 @@ def demo(
     from tools.demo.report import write_picture
     from tools.demo.run import run_demo
     from tools.demo.scenario import DemoOptions, Kill
+    from tools.demo.views import open_view
 
     options = DemoOptions(
         output=output,
@@ -77,7 +76,7 @@ def demo(
         evaluate_on_devices=evaluate_on is Evaluator.DEVICES,
         kill=Kill.parse(kill) if kill else None,
     )
-    outcome = run_demo(options, _view(live))
+    outcome = run_demo(options, open_view(live=live))
     if picture:
         write_picture(output, picture)
     if as_json:
@@ -97,17 +96,6 @@ def report(
     if picture:
         write_picture(folder, picture)
         typer.echo(picture)
-
-
-def _view(live: bool) -> View:
-    from rich.console import Console
-
-    from tools.demo.views import LiveView, PlainView
-
-    console = Console(stderr=True)
-    return (
-        LiveView(console) if live and console.is_terminal and sys.stdout.isatty() else PlainView()
-    )
 
 
 def _print_summary(outcome: Outcome) -> None:

@@ -9,11 +9,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 from fedsparse.errors import FedSparseError
 
@@ -22,6 +22,9 @@ LOG_LINES: Final = 15
 ONE_THREAD: Final = (
     "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS",
 )  # fmt: skip
+
+
+Launch = Callable[..., subprocess.Popen[Any]]
 
 
 class RunFailedError(FedSparseError):
@@ -38,6 +41,7 @@ class Child:
     command: tuple[str, ...]
     log: Path
     process: subprocess.Popen[bytes]
+    launch: Launch = subprocess.Popen
 
     @property
     def pid(self) -> int:
@@ -78,11 +82,17 @@ class Children:
     def __getitem__(self, name: str) -> Child:
         return self._children[name]
 
-    def start(self, name: str, command: Sequence[str]) -> Child:
-        """Start a process; a second start under one name appends to its log."""
+    def start(self, name: str, command: Sequence[str], launch: Launch = subprocess.Popen) -> Child:
+        """Start a process; a second start under one name appends to its log.
+
+        Args:
+            name: of its log.
+            command: program and arguments.
+            launch: what starts it, with the arguments of `subprocess.Popen`.
+        """
         log = self._logs / f"{name}.log"
         with log.open("ab") as output:
-            process = subprocess.Popen(  # noqa: S603 - our own commands
+            process = launch(
                 command,
                 cwd=self._folder,
                 env=environment(os.environ),
@@ -91,7 +101,7 @@ class Children:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        child = Child(name=name, command=tuple(command), log=log, process=process)
+        child = Child(name=name, command=tuple(command), log=log, process=process, launch=launch)
         self._children[name] = child
         return child
 
@@ -103,7 +113,8 @@ class Children:
 
     def restart(self, name: str) -> Child:
         """Start a process again with its command."""
-        return self.start(name, self._children[name].command)
+        child = self._children[name]
+        return self.start(name, child.command, child.launch)
 
     def ended(self) -> list[Child]:
         """The processes that have exited."""

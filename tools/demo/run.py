@@ -23,10 +23,11 @@ from tools.demo.processes import (
     python_module,
 )
 from tools.demo.report import write_report
-from tools.demo.scenario import DemoOptions, Kill, Layout, clear_output, lay_out
+from tools.demo.scenario import DemoOptions, Kill, Layout, lay_out
 from tools.demo.state import Activity, RunState
 from tools.demo.summary import RunFacts, summarise
 from tools.demo.views import View
+from tools.run_folder import clear_folder
 
 POLL_S: Final = 0.2
 PATIENCE_S: Final = 60.0
@@ -54,7 +55,7 @@ def run_demo(options: DemoOptions, view: View) -> Outcome:
         FedSparseError: the options, the data or the broker are at fault.
     """
     began = time.monotonic()
-    clear_output(options.output)
+    clear_folder(options.output, "demo")
     with ExitStack() as stack:
         stack.enter_context(ended_by_signals())
         stack.enter_context(view)

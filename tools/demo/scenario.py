@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +19,6 @@ from tools.demo.fleet import FLEET, Member, enlist
 from tools.demo.toml_writer import to_toml
 
 SITE: Final = "demo"
-MARKER: Final = ".fedsparse-demo"
 LEVELS: Final = (0.2, 0.1, 0.05)
 GENEROUS_S: Final = 3600.0
 GATHER_S: Final = 20.0
@@ -165,22 +163,6 @@ class Layout:
     events_file: Path
     logs: Path
     members: tuple[Member, ...]
-
-
-def clear_output(folder: Path) -> None:
-    """An empty folder for a run; what an earlier demo left in it is removed.
-
-    Raises:
-        ConfigError: it holds files that no demo wrote.
-    """
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"{folder} is a file: choose another --output")
-    if folder.is_dir() and any(folder.iterdir()):
-        if not (folder / MARKER).exists():
-            raise ConfigError(f"{folder} holds files that no demo wrote: choose another --output")
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / MARKER).touch()
 
 
 def lay_out(options: DemoOptions, broker: BrokerConfig, say: Callable[[str], None]) -> Layout:

@@ -143,6 +143,14 @@ class LiveView(QuietView):
         self._live.update(render(state, self._console.width), refresh=True)
 
 
+def open_view(*, live: bool) -> View:
+    """A table that is drawn in place where there is a terminal, and it is wanted; else lines."""
+    console = Console(stderr=True)
+    return (
+        LiveView(console) if live and console.is_terminal and sys.stdout.isatty() else PlainView()
+    )
+
+
 def round_line(one: RoundRecord, state: RunState) -> str:
     """One closed round in one line."""
     traffic = sum(figures.total for figures in one.traffic.values())

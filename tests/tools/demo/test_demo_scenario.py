@@ -17,7 +17,7 @@ from fedsparse.plan import Plan
 from fedsparse.plan.zoo import PLANS
 from fedsparse.transport.config import BrokerConfig
 from tools.demo.fleet import FLEET, enlist
-from tools.demo.scenario import RECIPES, DemoOptions, Kill, clear_output, lay_out
+from tools.demo.scenario import RECIPES, DemoOptions, Kill, lay_out
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5, 8, 9, 20])
@@ -66,28 +66,6 @@ def test_a_kill_is_parsed() -> None:
 def test_a_broken_kill_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="DEVICE@ROUND"):
         Kill.parse(text)
-
-
-def test_a_folder_that_no_demo_wrote_is_left_alone(tmp_path: Path) -> None:
-    (tmp_path / "thesis.tex").touch()
-    with pytest.raises(ConfigError, match="choose another --output"):
-        clear_output(tmp_path)
-    assert (tmp_path / "thesis.tex").exists()
-
-
-def test_a_file_is_no_output_folder(tmp_path: Path) -> None:
-    path = tmp_path / "out"
-    path.touch()
-    with pytest.raises(ConfigError, match="is a file"):
-        clear_output(path)
-
-
-def test_an_earlier_run_is_cleared_away(tmp_path: Path) -> None:
-    output = tmp_path / "demo"
-    clear_output(output)
-    (output / "checkpoint").touch()
-    clear_output(output)
-    assert not (output / "checkpoint").exists()
 
 
 def deadline_s(dataset: str, devices: int) -> float:

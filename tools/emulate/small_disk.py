@@ -1,0 +1,101 @@
+"""A store that can be full: a file system of its own in a file, mounted where the store is."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from edge_client.emulation.errors import EmulationError
+
+MIB: Final = 2**20
+MOUNTS: Final = Path("/proc/self/mounts")
+FILLER: Final = "filler"
+BLOCK: Final = bytes(64 * 1024)
+PATIENCE_S: Final = 30.0
+PATHS: Final = "/usr/sbin:/sbin"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SmallDisk:
+    """A mounted file system.
+
+    Attributes:
+        folder: where it is mounted.
+        size_bytes: of the whole of it.
+    """
+
+    folder: Path
+    size_bytes: int
+
+    def fill(self) -> int:
+        """Take all that is left; returns how many bytes that was."""
+        path, taken = self.folder / FILLER, 0
+        with suppress(OSError), path.open("wb", buffering=0) as file:  # the disk is full: as asked
+            while True:
+                taken += file.write(BLOCK)
+        return taken
+
+    def make_room(self) -> None:
+        """Give back what `fill` took."""
+        (self.folder / FILLER).unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Unmount it; what lies in it stays in the image beside it."""
+        unmount_below(self.folder)
+
+    @property
+    def mechanism(self) -> str:
+        """For the report."""
+        return f"ext2 in a file of {self.size_bytes / MIB:g} MiB, mounted over the store"
+
+
+def mount_small_disk(folder: Path, size_mib: float) -> SmallDisk:
+    """Make a file system of a size and mount it on `folder`.
+
+    Raises:
+        EmulationError: this user, or this system, cannot; the message says why.
+    """
+    if os.geteuid() != 0:
+        raise EmulationError("only root may mount a small file system")
+    make = shutil.which("mkfs.ext2") or shutil.which("mkfs.ext2", path=PATHS)
+    if make is None:
+        raise EmulationError("there is no program 'mkfs.ext2': install e2fsprogs")
+    folder.mkdir(parents=True, exist_ok=True)
+    image, size_bytes = folder.with_suffix(".image"), int(size_mib * MIB)
+    with image.open("wb") as file:
+        file.truncate(size_bytes)
+    _run(make, "-q", "-F", "-m", "0", str(image))
+    _run("mount", "-o", "loop,nosuid,nodev", str(image), str(folder))
+    return SmallDisk(folder=folder, size_bytes=size_bytes)
+
+
+def unmount_below(folder: Path) -> None:
+    """Unmount what is mounted on a folder or below it, also what a killed run left."""
+    for point in reversed(_mounted_below(folder.resolve())):
+        with suppress(EmulationError):
+            _run("umount", "--lazy", str(point))
+
+
+def _mounted_below(folder: Path) -> list[Path]:
+    try:
+        lines = MOUNTS.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
+    points = [Path(line.split()[1].replace("\\040", " ")) for line in lines]
+    return [point for point in points if point == folder or folder in point.parents]
+
+
+def _run(*command: str) -> None:
+    try:
+        done = subprocess.run(  # noqa: S603 (our own words)
+            command, check=False, capture_output=True, text=True, timeout=PATIENCE_S
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise EmulationError(f"{command[0]}: {error}") from error
+    if done.returncode:
+        raise EmulationError(f"{command[0]}: {' '.join(done.stderr.split()) or 'it failed'}")
