@@ -43,6 +43,7 @@ class Actor:
         place: its limits; None while there is none.
         disk: the file system of its store; None = this host's.
         disk_text: what holds its store, or why nothing does.
+        is_full: whether nothing is to be left in it.
         wanted: whether its client is to run.
         started_s: when its client last started, on the journal's clock.
         again_s: when its client is to start again.
@@ -61,6 +62,7 @@ class Actor:
     crashes: int = 0
     limits_lost: int = 0
     memory_kills: int = 0
+    is_full: bool = False
     closed: list[Place] = field(default_factory=list)
 
     @property
@@ -182,8 +184,10 @@ class Boards:
         self._say(_sentence(event, act, facts))
 
     def look(self) -> None:
-        """Clients that ended, places that lost their groups, processes killed for memory."""
+        """Clients that ended, processes killed for memory, disks that are to stay full."""
         for actor in self.actors.values():
+            if actor.is_full and actor.disk is not None:
+                actor.disk.fill()
             if actor.place is None:
                 continue
             self._look_at_client(actor)
@@ -241,6 +245,7 @@ class Boards:
     def _disk_full(self, actor: Actor, act: Act) -> dict[str, Any]:
         if actor.disk is None:
             raise EmulationError(f"its store has no bound: {actor.disk_text}")
+        actor.is_full = act.begins
         if act.begins:
             return {"filled_bytes": actor.disk.fill()}
         actor.disk.make_room()

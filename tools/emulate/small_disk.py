@@ -33,9 +33,9 @@ class SmallDisk:
     size_bytes: int
 
     def fill(self) -> int:
-        """Take all that is left; returns how many bytes that was."""
+        """Take all that is left, also what was given back since; returns how many bytes."""
         path, taken = self.folder / FILLER, 0
-        with suppress(OSError), path.open("wb", buffering=0) as file:  # the disk is full: as asked
+        with suppress(OSError), path.open("ab", buffering=0) as file:  # the disk is full: as asked
             while True:
                 taken += file.write(BLOCK)
         return taken

@@ -84,6 +84,11 @@ class Row:
     down_bytes: int = 0
 
     @property
+    def mishaps(self) -> int:
+        """What happened to it, or went wrong with it; that it was offline follows from those."""
+        return len(self.marks) + sum(one.band is not Band.AWAY for one in self.spells)
+
+    @property
     def delivered(self) -> int:
         """Tasks whose updates arrived."""
         return sum(task.end is End.DELIVERED for task in self.tasks)

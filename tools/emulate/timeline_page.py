@@ -55,7 +55,7 @@ def timeline_html(summary: Mapping[str, Any], events: list[dict[str, Any]]) -> s
 <p class="eyebrow">fedsparse emulate · {escape(title)} · seed {emulation["seed"]}</p>
 <h1>{escape(_headline(summary, timeline))}</h1>
 <p class="lede">Real clients under the limits of their boards, on one machine. Times are the
-boards': {escape(emulation["time_scale_why"])}.</p>
+boards'; their seconds in one of the machine's: {escape(emulation["time_scale_why"])}.</p>
 {_ending(emulation)}
 <section class="card"><h2>Who trained what, when</h2>
 <p class="sub">A bar is a task, from its sending to the receipt, in the colour of its density;
@@ -71,7 +71,7 @@ rounds are the columns. Point at anything for its figures.</p>
 
 
 def _headline(summary: Mapping[str, Any], timeline: Timeline) -> str:
-    mishaps = sum(len(row.marks) for row in timeline.rows.values())
+    mishaps = sum(row.mishaps for row in timeline.rows.values())
     rounds = summary["rounds"]
     return (
         f"{len(timeline.rows)} device{'s' * (len(timeline.rows) != 1)}, {rounds} round"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from typing import Final
 
@@ -13,6 +13,7 @@ from tools.emulate.timeline import Band, End, Mark, Row, Task, Timeline
 
 WIDTH: Final = 1400.0
 RIGHT: Final = 236.0
+MOST_LEFT: Final = 300.0
 TOP: Final = 44.0
 FOOT: Final = 26.0
 CHARACTER: Final = 0.56  # of the font's size, on average
@@ -65,14 +66,19 @@ class Grid:
     end_s: float
 
     @property
+    def is_roomy(self) -> bool:
+        """Whether a row has two lines."""
+        return self.rows <= 12
+
+    @property
     def row(self) -> float:
         """Height of a row."""
-        return 36.0 if self.rows <= 12 else 25.0 if self.rows <= 25 else 17.0
+        return 36.0 if self.is_roomy else 25.0 if self.rows <= 25 else 17.0
 
     @property
     def font(self) -> float:
         """Size of the text in a row."""
-        return 12.5 if self.rows <= 12 else 11.5 if self.rows <= 25 else 10.5
+        return 12.5 if self.is_roomy else 11.5 if self.rows <= 25 else 10.5
 
     @property
     def right(self) -> float:
@@ -103,10 +109,10 @@ def timeline_svg(timeline: Timeline) -> str:
     rows = list(timeline.rows.values())
     longest = max((len(row.device) for row in rows), default=0)
     board = max((len(row.board) for row in rows), default=0)
-    grid = Grid(rows=len(rows), left=0.0, end_s=timeline.end_s)
-    wide = grid.font * CHARACTER
-    left = 24 + wide * (longest + 5) if grid.rows > 12 else 24 + wide * max(longest + 5, board)
-    grid = Grid(rows=len(rows), left=min(left, 300.0), end_s=timeline.end_s)
+    rough = Grid(rows=len(rows), left=0.0, end_s=timeline.end_s)
+    characters = max(longest + 5, board if rough.is_roomy else 0)
+    left = min(24 + rough.font * CHARACTER * characters, MOST_LEFT)
+    grid = replace(rough, left=left)
     parts = [
         *_defs(),
         *_columns(timeline, grid),
@@ -165,7 +171,7 @@ def _row(row: Row, index: int, grid: Grid, timeline: Timeline) -> Iterator[str]:
         if spell.band is Band.AWAY:
             yield _rect(start, y + 1, end - start, tall - 2, "away", title)
     for task in row.tasks:
-        yield from _task(task, row, y, grid, timeline)
+        yield _task(task, row, y, grid, timeline)
     for spell in row.spells:
         start, end = grid.x(spell.start_s), grid.x(_end(spell.end_s, timeline))
         title = f"{row.device}: {BAND_NAMES[spell.band]}, {_span(spell.start_s, spell.end_s)}"
@@ -174,6 +180,8 @@ def _row(row: Row, index: int, grid: Grid, timeline: Timeline) -> Iterator[str]:
         elif spell.band in (Band.HOT, Band.DISK):
             top = y + tall - 5 if spell.band is Band.HOT else y + 1
             yield _rect(start, top, max(2.0, end - start), 4, spell.band.value, title)
+    for task in row.tasks:
+        yield from _label(task, y, grid, timeline)
     for time_s, mark, text in row.marks:
         middle = y + tall / 2 + 5
         title = f"{row.device}: {text} ({_clock(time_s)})"
@@ -184,8 +192,7 @@ def _row(row: Row, index: int, grid: Grid, timeline: Timeline) -> Iterator[str]:
 
 
 def _name(row: Row, y: float, grid: Grid, timeline: Timeline) -> Iterator[str]:
-    roomy = grid.rows <= 12
-    base = y + (15 if roomy else grid.row / 2 + 4)
+    base = y + (15 if grid.is_roomy else grid.row / 2 + 4)
     level = f"c{timeline.levels.index(row.level) % 4}" if row.level in timeline.levels else "cd"
     yield f'<circle class="{level}" cx="10" cy="{base - 4:.1f}" r="4"/>'
     chosen = row.level or "none"
@@ -195,11 +202,11 @@ def _name(row: Row, y: float, grid: Grid, timeline: Timeline) -> Iterator[str]:
         f"{escape(row.device)}</text>"
     )
     yield _text(grid.left - 8, base, row.level, "mute", grid.font - 1, "end")
-    if roomy:
+    if grid.is_roomy:
         yield _text(20, y + 29, row.board, "mute", 10.5)
 
 
-def _task(task: Task, row: Row, y: float, grid: Grid, timeline: Timeline) -> Iterator[str]:
+def _task(task: Task, row: Row, y: float, grid: Grid, timeline: Timeline) -> str:
     colour = timeline.levels.index(task.level) % 4 if task.level in timeline.levels else 3
     start, end = grid.x(task.start_s), grid.x(_end(task.end_s, timeline))
     how = task.end.value if task.end else "unfinished"
@@ -212,25 +219,30 @@ def _task(task: Task, row: Row, y: float, grid: Grid, timeline: Timeline) -> Ite
     )
     title += f"; {task.train_s:.1f} s of it training" if task.train_s else ""
     title += f"; {kilobytes(task.bytes)} both ways" if task.bytes else ""
-    inset = 5.0 if grid.rows <= 12 else 3.0
+    inset = 5.0 if grid.is_roomy else 3.0
     tall, width = grid.row - 2 * inset, max(1.5, end - start)
-    yield _rect(start, y + inset, width, tall, f"task c{colour}{kind}", title)
+    return _rect(start, y + inset, width, tall, f"task c{colour}{kind}", title)
+
+
+def _label(task: Task, y: float, grid: Grid, timeline: Timeline) -> Iterator[str]:
+    """Density and bytes of a task, or the density alone, as far as there is room."""
     if task.end is not End.DELIVERED:
         return
+    colour = timeline.levels.index(task.level) % 4 if task.level in timeline.levels else 3
+    start, end = grid.x(task.start_s), grid.x(_end(task.end_s, timeline))
     size = min(grid.font - 1, 11.5)
     for text in (f"{task.level} \u00b7 {kilobytes(task.bytes)}", task.level):
-        if len(text) * size * CHARACTER + 8 < width:
-            yield _text(start + width / 2, y + grid.row / 2 + size * 0.36, text, f"on l{colour}",
-                        size, "middle")  # fmt: skip
+        if len(text) * size * CHARACTER + 8 < end - start:
+            base = y + grid.row / 2 + size * 0.36
+            yield _text((start + end) / 2, base, text, f"on l{colour}", size, "middle")
             return
 
 
 def _totals(row: Row, y: float, grid: Grid) -> Iterator[str]:
     base = y + grid.row / 2 + 4
-    kills = sum(mark is not Mark.LEFT for _, mark, _ in row.marks)
     cells = (
         f"{row.delivered}/{len({task.round_id for task in row.tasks})}",
-        kilobytes(row.up_bytes), kilobytes(row.down_bytes), str(kills) if kills else "",
+        kilobytes(row.up_bytes), kilobytes(row.down_bytes), str(row.mishaps or ""),
     )  # fmt: skip
     for x, cell in zip(_heads_x(grid), cells, strict=True):
         yield _text(x, base, cell, "ink", grid.font - 1, "end")
@@ -241,7 +253,8 @@ def _heads(grid: Grid) -> Iterator[str]:
     for x, name in zip(_heads_x(grid), names, strict=True):
         yield _text(x, TOP - 8, name, "mute", 11, "end")
     yield _text(20, TOP - 8, "device", "mute", 11)
-    yield _text(grid.left - 8, TOP - 8, "density", "mute", 11, "end")
+    if grid.is_roomy:
+        yield _text(grid.left - 8, TOP - 8, "density", "mute", 11, "end")
 
 
 def _heads_x(grid: Grid) -> tuple[float, float, float, float]:
