@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import subprocess
@@ -14,8 +15,9 @@ from edge_client.emulation.errors import EmulationError
 
 MIB: Final = 2**20
 MOUNTS: Final = Path("/proc/self/mounts")
-FILLER: Final = "filler"
-BLOCK: Final = bytes(64 * 1024)
+FILLER: Final = "filler-"
+LARGE: Final = bytes(64 * 1024)
+SMALL: Final = bytes(1024)
 PATIENCE_S: Final = 30.0
 PATHS: Final = "/usr/sbin:/sbin"
 
@@ -34,15 +36,18 @@ class SmallDisk:
 
     def fill(self) -> int:
         """Take all that is left, also what was given back since; returns how many bytes."""
-        path, taken = self.folder / FILLER, 0
-        with suppress(OSError), path.open("ab", buffering=0) as file:  # the disk is full: as asked
-            while True:
-                taken += file.write(BLOCK)
+        taken = _append(self.folder / f"{FILLER}0", LARGE)
+        for number in itertools.count(1):  # the last blocks, which are too few for a large piece
+            more = _append(self.folder / f"{FILLER}{number}", SMALL)
+            taken += more
+            if not more:
+                break
         return taken
 
     def make_room(self) -> None:
         """Give back what `fill` took."""
-        (self.folder / FILLER).unlink(missing_ok=True)
+        for path in self.folder.glob(f"{FILLER}*"):
+            path.unlink()
 
     def close(self) -> None:
         """Unmount it; what lies in it stays in the image beside it."""
@@ -79,6 +84,15 @@ def unmount_below(folder: Path) -> None:
     for point in reversed(_mounted_below(folder.resolve())):
         with suppress(EmulationError):
             _run("umount", "--lazy", str(point))
+
+
+def _append(path: Path, block: bytes) -> int:
+    """Append to a file until the disk is full; returns how many bytes that took."""
+    taken = 0
+    with suppress(OSError), path.open("ab", buffering=0) as file:
+        while True:
+            taken += file.write(block)
+    return taken
 
 
 def _mounted_below(folder: Path) -> list[Path]:
