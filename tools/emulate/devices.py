@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -98,20 +100,29 @@ def believed_board(device: Device, scale: TimeScale) -> Board:
             memory,
             available_mib=replace(memory.total_mib, value=device.group.memory_mib, source=source),
         )
-    name = f"{device.group.name}-{device.board.name}".lower().replace("_", "-").replace(".", "-")
     return replace(
-        device.board, name=name[:NAME_LENGTH], memory=memory, compute=compute, network=network
+        device.board, name=_name(device), memory=memory, compute=compute, network=network
     )
 
 
 def write_believed(device: Device, scale: TimeScale, folder: Path) -> str:
-    """Write what a client takes itself for, one file a group, and return the file's path."""
+    """Write what a client takes itself for, one file for all that are alike; returns its path."""
     board = believed_board(device, scale)
-    path = folder / f"{board.name}.toml"
-    if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(to_toml(board), encoding="utf-8")
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in itertools.count(2):
+        path, text = folder / f"{board.name}.toml", to_toml(board)
+        if not path.exists():
+            path.write_text(text, encoding="utf-8")
+        if path.read_text(encoding="utf-8") == text:
+            break
+        board = replace(board, name=f"{_name(device)[: NAME_LENGTH - 5]}-{number}")
     return str(path)
+
+
+def _name(device: Device) -> str:
+    """Of its group and its board, as boards may be named."""
+    words = re.sub("[^a-z0-9]+", "-", f"{device.group.name}-{device.board.name}".lower())
+    return words.strip("-")[:NAME_LENGTH]
 
 
 def _link(group: Group, board: Board) -> Link:

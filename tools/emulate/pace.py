@@ -46,12 +46,13 @@ class Pace:
     Attributes:
         scale: of all devices.
         why: one sentence for people.
-        processors: of this host that the fleet takes when all devices train at once.
+        processors: of this host that the fleet takes when all devices train at once; None is
+            unknown.
     """
 
     scale: TimeScale
     why: str
-    processors: float
+    processors: float | None
 
 
 def this_machine(speed: HostSpeed) -> Machine:
@@ -156,7 +157,7 @@ def _unknown(fleet: Fleet) -> Pace:
     """Nobody knows how fast any of the boards is: nothing limits their processors."""
     factor = fleet.time_scale or 1.0
     why = f"{factor:g}: no board's speed is known, so processors are not limited"
-    return Pace(scale=TimeScale(factor=factor), why=why, processors=math.nan)
+    return Pace(scale=TimeScale(factor=factor), why=why, processors=None)
 
 
 def _rounded_down(value: float) -> float:

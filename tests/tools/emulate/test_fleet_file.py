@@ -87,6 +87,19 @@ def test_a_client_takes_itself_for_its_board_in_the_scaled_time(tmp_path: Path) 
     assert believed.network.down_bytes_per_s.value == 4 * board.network.down_bytes_per_s.value
 
 
+def test_groups_whose_boards_would_be_named_alike_have_files_of_their_own(tmp_path: Path) -> None:
+    text = 'name = "{0}"\nboard = "raspberry-pi-5-8gb"\nmemory_mib = {1}\n'
+    groups = "".join(f"[[groups]]\n{text.format(*one)}" for one in (("A", 100.0), ("a.", 200.0)))
+    fleet = fleet_from(tmp_path, f'name = "two"\n{groups}[job]\nrounds = 1\ndeadline_s = 9.0\n')
+    scale = TimeScale(factor=2.0)
+    paths = [write_believed(one, scale, tmp_path / "b") for one in devices_of_fleet(fleet)]
+    boards = [load_board(path) for path in paths]
+    assert [one.memory.available_mib and one.memory.available_mib.value for one in boards] == [
+        100, 200,
+    ]  # fmt: skip
+    assert write_believed(devices_of_fleet(fleet)[1], scale, tmp_path / "b") == paths[1]
+
+
 def test_every_figure_has_its_basis(tmp_path: Path) -> None:
     fleet = fleet_with(tmp_path, BOARD, f"{BOARD}\nlink = {{ up_bytes_per_s = 1_000.0 }}")
     figures = devices_of_fleet(fleet)[2].figures()

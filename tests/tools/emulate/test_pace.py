@@ -28,6 +28,7 @@ def test_the_whole_fleet_fits_the_processors_and_the_fastest_board_fits_one(
 ) -> None:
     for processors in (1, 2, 16):
         pace = find_pace(fleet_from(tmp_path), machine(processors=processors))
+        assert pace.processors is not None
         assert pace.processors <= FLEETS_SHARE * processors
         fastest = pace.scale.factor * 7.68e9 / 24e9
         assert fastest <= 1
