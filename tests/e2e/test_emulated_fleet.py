@@ -202,7 +202,10 @@ def test_a_board_whose_control_group_goes_is_made_anew(tmp_path: Path) -> None:
     assert len(outcome.summary["emulation"]["rounds"]) == 3
 
 
-def test_sigterm_leaves_nothing_behind_but_what_happened_until_then(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_leaves_nothing_behind_but_what_happened_until_then(
+    tmp_path: Path, number: signal.Signals, code: int
+) -> None:
     small_fleet(tmp_path)
     run = subprocess.Popen(
         [sys.executable, "-m", "tools.cli", "emulate", "--fleet", "fleet.toml", "--output", "out"],
@@ -213,9 +216,9 @@ def test_sigterm_leaves_nothing_behind_but_what_happened_until_then(tmp_path: Pa
     )
     wait_until(lambda: "task_sent" in read(tmp_path / "out" / "events.jsonl"))
     children = psutil.Process(run.pid).children(recursive=True)
-    run.send_signal(signal.SIGTERM)
+    run.send_signal(number)
     _, said = run.communicate(timeout=PATIENCE_S)
-    assert run.returncode == 128 + signal.SIGTERM
+    assert run.returncode == code
     assert "what happened until then" in said
     psutil.wait_procs(children, timeout=PATIENCE_S)
     assert [one.pid for one in children if one.is_running()] == []

@@ -172,8 +172,8 @@ class Boards:
         actor.started_s = self._journal.now_s
         self._journal.note("client_started", device=name)
 
-    def perform(self, act: Act) -> None:
-        """Do what the scenario says, and note it; what cannot be done is noted with the reason."""
+    def perform(self, act: Act) -> str | None:
+        """Do what the scenario says, and note it; None, or why it cannot be done."""
         actor = self.actors[act.device]
         event = "happened" if act.begins else "over"
         try:
@@ -182,6 +182,7 @@ class Boards:
             event, facts = "not_done", {"reason": str(error)}
         self._journal.note(event, device=act.device, kind=act.kind.value, **facts)
         self._say(_sentence(event, act, facts))
+        return str(facts["reason"]) if event == "not_done" else None
 
     def look(self) -> None:
         """Clients that ended, processes killed for memory, disks that are to stay full."""

@@ -95,7 +95,9 @@ class Director:
             self._revive_aggregator(view, code)
         self._cast.broker.look(lambda event, ended: self._tell(view, event, ended))
         for act in self._script.due(self._board_s()):
-            self._cast.boards.perform(act)
+            reason = self._cast.boards.perform(act)
+            if reason is not None:
+                self._script.give_up(act, reason)
         now_s = self._cast.journal.now_s
         if now_s >= self._next_look_s:
             self._next_look_s = now_s + LOOK_EVERY_S

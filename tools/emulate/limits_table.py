@@ -6,20 +6,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 MIB: Final = 2**20
-FORMAT: Final = "{:<16} {:<22} {:<32} {:<40} {}"
-HEADS: Final = ("group", "board", "memory", "processor", "link")
+HEADS: Final[tuple[str, ...]] = ("group", "board", "memory", "processor", "link")
 
 
 def limits_lines(devices: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """A table of the summary's devices; a group whose devices are held alike is one line."""
-    yield FORMAT.format(*HEADS)
-    rows: dict[tuple[str, ...], int] = {}
+    counts: dict[tuple[str, ...], int] = {}
     for device in devices:
         row = (device["group"], device["board"], *cells(device))
-        rows[row] = rows.get(row, 0) + 1
-    for (group, board, *texts), count in rows.items():
-        name = f"{group} x{count}" if count > 1 else group
-        yield FORMAT.format(name, board, *texts).rstrip()
+        counts[row] = counts.get(row, 0) + 1
+    rows = [HEADS]
+    for row, count in counts.items():
+        rows.append((f"{row[0]} x{count}" if count > 1 else row[0], *row[1:]))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        parts = (text.ljust(width) for text, width in zip(row, widths, strict=True))
+        yield "  ".join(parts).rstrip()
 
 
 def cells(device: Mapping[str, Any]) -> tuple[str, str, str]:

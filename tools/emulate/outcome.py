@@ -134,12 +134,13 @@ def _device(actor: Actor) -> dict[str, Any]:
 
 def _missed(one: Occurrence) -> dict[str, Any]:
     happening = one.happening
+    why = "the job ended first"
+    if happening.round is not None:
+        why += ", or the device had no task in that round"
     return {
         "device": one.device,
         "kind": happening.kind,
         "round": happening.round,
         "at_s": happening.at_s,
-        "why": "the job ended first"
-        if happening.round is None
-        else "the job ended first, or the device had no task in that round",
+        "why": one.refusal or why,
     }

@@ -30,6 +30,7 @@ class Occurrence:
     Attributes:
         due_s: when it begins, in board seconds since the start of the job.
         ends_s: when it is over; None = never, or not known yet.
+        refusal: why it could not be done.
     """
 
     device: str
@@ -37,6 +38,7 @@ class Occurrence:
     progress: Progress = Progress.WAITING
     due_s: float | None = None
     ends_s: float | None = None
+    refusal: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,13 +104,16 @@ class Script:
             for one in self.occurrences
         )
 
+    def give_up(self, act: Act, reason: str) -> None:
+        """It could not be done: it is over."""
+        for one in self.occurrences:
+            if one.device == act.device and one.happening is act.happening:
+                one.progress, one.refusal = Progress.OVER, reason
+
     def missed(self) -> list[Occurrence]:
-        """What never began: its round did not come, or the device had no task in it."""
-        return [
-            one
-            for one in self.occurrences
-            if one.progress in (Progress.WAITING, Progress.SCHEDULED)
-        ]
+        """What never began (its round did not come, or the device had no task), or failed."""
+        waiting = (Progress.WAITING, Progress.SCHEDULED)
+        return [one for one in self.occurrences if one.progress in waiting or one.refusal]
 
 
 def _delay_s(one: Occurrence, event: Mapping[str, Any]) -> float | None:

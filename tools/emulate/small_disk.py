@@ -112,4 +112,5 @@ def _run(*command: str) -> None:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise EmulationError(f"{command[0]}: {error}") from error
     if done.returncode:
-        raise EmulationError(f"{command[0]}: {' '.join(done.stderr.split()) or 'it failed'}")
+        said = " ".join(done.stderr.split()) or "it failed"
+        raise EmulationError(f"{Path(command[0]).name}: {said.partition(' dmesg')[0]}")

@@ -134,3 +134,12 @@ def test_no_scenario_is_no_event(tmp_path: Path) -> None:
     script = Script(None, fleet_from(tmp_path))
     script.observe(event("job_started"), 0.0)
     assert due(script, 1e6) == []
+
+
+def test_what_could_not_be_done_is_not_ended_either(tmp_path: Path) -> None:
+    script = script_of(tmp_path, REBOOT)
+    script.observe(event("task_sent", round=2, device="desk-1"), 0.0)
+    (act,) = script.due(1.0)
+    script.give_up(act, "no room")
+    assert due(script, 1000.0) == []
+    assert [one.refusal for one in script.missed()] == ["no room"]
