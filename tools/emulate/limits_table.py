@@ -13,14 +13,14 @@ def limits_lines(devices: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """A table of the summary's devices; a group whose devices are held alike is one line."""
     counts: dict[tuple[str, ...], int] = {}
     for device in devices:
-        row = (device["group"], device["board"], *cells(device))
+        row: tuple[str, ...] = (device["group"], device["board"], *cells(device))
         counts[row] = counts.get(row, 0) + 1
     rows = [HEADS]
-    for row, count in counts.items():
-        rows.append((f"{row[0]} x{count}" if count > 1 else row[0], *row[1:]))
+    for (group, *texts), count in counts.items():
+        rows.append((f"{group} x{count}" if count > 1 else group, *texts))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        parts = (text.ljust(width) for text, width in zip(row, widths, strict=True))
+    for line in rows:
+        parts = (text.ljust(width) for text, width in zip(line, widths, strict=True))
         yield "  ".join(parts).rstrip()
 
 
