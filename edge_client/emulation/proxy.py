@@ -109,6 +109,7 @@ class LinkProxies:
         task = self._loop.create_task(self._carry(client, address))
         self._connections.add(task)
         task.add_done_callback(self._connections.discard)
+        task.add_done_callback(lambda _: client.close())  # one cut before it began, too
 
     async def _carry(self, client: socket.socket, address: tuple[str, int]) -> None:
         """One connection, to its end; one that fails or is cut ends as a reset on both sides."""
