@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from places import BUSY, FOR_EVER, MIB, is_gone, python, require_groups, start_for_ever, wait_until
@@ -61,6 +62,17 @@ def test_a_signal_that_ends_the_owner_ends_and_removes_everything(number: signal
     with owner.process:
         owner.process.send_signal(number)
     wait_until(owner.is_clean, "the end of what the place had")
+
+
+@pytest.mark.parametrize(
+    "limits", [{}, {"memory": 64 * MIB}, {"cpu": 0.5}, {"memory": 64 * MIB, "cpu": 0.5}]
+)
+def test_no_control_group_of_any_hierarchy_stays(limits: dict[str, Any]) -> None:
+    with confine(**limits) as place:
+        name = place.name
+    # `os.walk` does not mind the groups of other tests, which come and go.
+    groups = {folder for _, folders, _ in os.walk("/sys/fs/cgroup") for folder in folders}
+    assert name not in groups
 
 
 @pytest.mark.parametrize("ending", ["", "fail"])
