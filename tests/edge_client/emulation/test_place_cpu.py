@@ -17,7 +17,7 @@ from edge_client.emulation.report import Mechanism, Resource
 from edge_client.emulation.run import run
 
 MOST = 1.12
-LEAST = 0.8
+LEAST = 0.4
 # One child computes, one thread computes: all count together.
 FAMILY = f"""
 import subprocess, sys, threading, time
