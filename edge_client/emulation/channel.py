@@ -9,7 +9,8 @@ from typing import Final
 PACKET_BYTES: Final = 1448  # of TCP's payload over Ethernet and IPv4
 RESEND_S: Final = 0.2  # the shortest retransmission timeout of Linux (TCP_RTO_MIN)
 TELLING: Final = 3  # later packets whose acknowledgements tell of a loss (RFC 5681, section 3.2)
-CREDIT_S: Final = 0.02  # of a channel that was idle, or was served late
+CREDIT_S: Final = 0.02  # of a channel that was idle
+LATE_S: Final = 0.5  # of one whose bytes were there and that was served late: this host's fault
 LEAST_CHUNK: Final = 512
 MOST_CHUNK: Final = 65536
 
@@ -56,12 +57,13 @@ class Channel:
         self._rng = rng
         self._free_s = 0.0  # when the wire has sent everything that it was given
 
-    def send(self, size: int, now_s: float) -> tuple[float, float]:
+    def send(self, size: int, now_s: float, *, late: bool = False) -> tuple[float, float]:
         """Put bytes on the wire.
 
         Args:
             size: bytes that follow one another.
             now_s: the time.
+            late: whether they were there when the wire became free.
 
         Returns:
             When the wire is free again, and when all the bytes have arrived.
@@ -72,7 +74,7 @@ class Channel:
             self._free_s = now_s
         else:
             resent = lost * min(size, PACKET_BYTES)
-            start_s = max(self._free_s, now_s - CREDIT_S)
+            start_s = max(self._free_s, now_s - (LATE_S if late else CREDIT_S))
             self._free_s = start_s + (size + resent) / shape.bytes_per_s
         jitter_s = self._rng.random() * shape.jitter_s if shape.jitter_s else 0.0
         return self._free_s, max(now_s, self._free_s) + shape.delay_s + jitter_s + stall_s

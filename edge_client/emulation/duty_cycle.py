@@ -17,6 +17,7 @@ from edge_client.emulation.own_module import own_environment, own_module
 MODULE: Final = "edge_client.emulation.pacer"
 TOO_SOON_S: Final = 1.0
 PATIENCE_S: Final = 5.0
+START_S: Final = 30.0  # of an interpreter on a machine that has much else to do
 
 
 class DutyCycle:
@@ -39,9 +40,9 @@ class DutyCycle:
         self._process = self._start()
         self._guard = threading.Thread(target=self._listen, name=f"{place} pacer", daemon=True)
         self._guard.start()
-        if not self._runs.wait(PATIENCE_S):
+        if not self._runs.wait(START_S):
             self.close()
-            raise EmulationError(f"the pacer of a duty cycle did not start in {PATIENCE_S:g} s")
+            raise EmulationError(f"the pacer of a duty cycle did not start in {START_S:g} s")
 
     @property
     def pid(self) -> int:

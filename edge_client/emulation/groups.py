@@ -60,6 +60,8 @@ def open_groups(
     refusals: dict[str, list[str]] = {controller: [] for controller in controllers}
     for mechanism in (Mechanism.CGROUP_2, Mechanism.CGROUP_1):
         wanted = [controller for controller in controllers if controller not in found]
+        if not wanted:
+            break
         if mechanism in avoid:
             made: dict[str, Group] = {}
             why = dict.fromkeys(wanted, "was not to be used")

@@ -6,14 +6,16 @@ Measured once with the kernels that devices train with, in a process of its own,
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
+import logging
 import math
 import os
 import platform
 import subprocess
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +23,8 @@ from typing import Any, Final
 from edge_client.emulation.errors import EmulationError
 from edge_client.emulation.own_module import own_environment, own_module
 from fedsparse.durable import write_durably
+
+log = logging.getLogger("fedsparse.emulation")
 
 MODULE: Final = "edge_client.emulation.measure_speed"
 VERSION: Final = 1
@@ -62,8 +66,11 @@ def host_speed(*, fresh: bool = False, cache: Path | None = None) -> HostSpeed:
     """
     path = (cache or default_cache()) / FILE
     key = _machine()
-    kept = None if fresh else _read(path, key)
-    return kept or _kept(measure(), path, key)
+    if not fresh and (kept := _read(path, key)):
+        return kept
+    with _alone(path):  # many may begin at once: one measures, the others read
+        kept = None if fresh else _read(path, key)
+        return kept or _kept(_measured(), path, key)
 
 
 def given_speed(multiply_adds_per_s: float) -> HostSpeed:
@@ -93,6 +100,27 @@ def default_cache() -> Path:
     """Where figures of this machine are kept."""
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "fedsparse"
+
+
+def _measured() -> HostSpeed:
+    log.info("measuring the speed of this machine's training kernels, once: some seconds")
+    speed = measure()
+    log.info("this machine does %.3g multiply-adds per second", speed.multiply_adds_per_s)
+    return speed
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """One process at a time; where nothing can be kept, nothing needs to be waited for."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = path.with_suffix(".lock").open("w", encoding="ascii")
+    except OSError:
+        yield
+        return
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _run() -> str:

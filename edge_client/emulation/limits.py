@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, TypeAlias
@@ -129,7 +130,7 @@ def board_link(board: Board) -> tuple[Link | None, dict[str, Parameter]]:
 
 
 def largest_scale(
-    boards: dict[Board, int] | list[Board], processors: float, host: HostSpeed | None = None
+    boards: Sequence[Board], processors: float, host: HostSpeed | None = None
 ) -> TimeScale:
     """How fast time may go by for a fleet, so that this host keeps up with all of it at once.
 

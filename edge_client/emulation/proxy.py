@@ -109,6 +109,7 @@ class LinkProxies:
         task = self._loop.create_task(self._carry(client, address))
         self._connections.add(task)
         task.add_done_callback(self._connections.discard)
+        task.add_done_callback(lambda _: client.close())  # one cut before it began, too
 
     async def _carry(self, client: socket.socket, address: tuple[str, int]) -> None:
         """One connection, to its end; one that fails or is cut ends as a reset on both sides."""
@@ -156,9 +157,18 @@ class LinkProxies:
         arriving: asyncio.Queue[tuple[float, bytes]],
         channel: Channel,
     ) -> None:
-        while data := await self._loop.sock_recv(source, channel.shape.chunk_bytes):
-            free_s, arrives_s = channel.send(len(data), self._loop.time())
+        slept = False
+        while True:
+            size = channel.shape.chunk_bytes
+            data = _waiting(source, size) if slept else None
+            was_waiting = data is not None
+            if data is None:
+                data = await self._loop.sock_recv(source, size)
+            if not data:
+                break
+            free_s, arrives_s = channel.send(len(data), self._loop.time(), late=was_waiting)
             await arriving.put((arrives_s, data))
+            slept = self._loop.time() <= free_s  # else the receiver held it up, and not we
             await self._until(free_s)
         await arriving.put((self._loop.time() + channel.shape.delay_s, b""))
 
@@ -245,6 +255,14 @@ def _bound(host: str, port: int) -> socket.socket:
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER_BYTES)  # inherited
     bound.bind((host, port))
     return bound
+
+
+def _waiting(source: socket.socket, size: int) -> bytes | None:
+    """What has come already; None where nothing has."""
+    try:
+        return source.recv(size)
+    except (BlockingIOError, InterruptedError):
+        return None
 
 
 def _tuned(end: socket.socket) -> socket.socket:

@@ -18,6 +18,7 @@ from edge_client.emulation.report import Mechanism, Resource
 GROUPS: Final = (Mechanism.CGROUP_2, Mechanism.CGROUP_1)
 HOST: Final = given_speed(1e10)
 PATIENCE_S: Final = 30.0
+TRIES: Final = 5
 MIB: Final = 2**20
 # Takes as many bytes as it is told, and writes to each page.
 TAKE: Final = """
@@ -63,6 +64,19 @@ def wait_until(holds: Callable[[], bool], what: str) -> None:
     while not holds():
         assert time.monotonic() < deadline, f"never happened: {what}"
         time.sleep(0.005)
+
+
+def soon_takes(measure: Callable[[], float], seconds: float, rel: float) -> None:
+    """Hold a time against what it should be: never shorter, and not always longer.
+
+    Other work on a loaded machine makes things late; nothing may make them early.
+    """
+    for _ in range(TRIES):
+        taken_s = measure()
+        assert taken_s > seconds * (1 - rel)
+        if taken_s < seconds * (1 + rel):
+            return
+    raise AssertionError(f"{taken_s} s instead of {seconds} s, {TRIES} times")
 
 
 def start_for_ever(place: Place) -> subprocess.Popen[str]:

@@ -13,9 +13,8 @@ from places import BUSY, GROUPS, is_gone, python, state_of, wait_until
 
 from edge_client.emulation import pacer as pacer_module
 from edge_client.emulation.confine import confine
-from edge_client.emulation.members import marked
+from edge_client.emulation.members import MARK, cpu_s, marked
 from edge_client.emulation.pacer import SLICE_S, Account
-from edge_client.emulation.place import Place
 
 ROOT = Path(__file__).parents[3]
 OWNER = f"""
@@ -31,13 +30,23 @@ sys.stdin.read()
 """
 
 
-def pacer_of(place: Place) -> int:
+def pacer_of(place: str) -> int:
     """The process that stops and continues: its command line has the place's name."""
-    wanted = f"edge_client.emulation.pacer\0{place.name}\0".encode()
+    return process_like(f"edge_client.emulation.pacer\0{place}\0")
+
+
+def child_of(parent: int, module: str) -> int:
+    """The process of a module that another started."""
+    return process_like(f"{module}\0", parent)
+
+
+def process_like(text: str, parent: int | None = None) -> int:
     found = [
         int(folder.name)
         for folder in Path("/proc").iterdir()
-        if folder.name.isdigit() and wanted in read(folder / "cmdline")
+        if folder.name.isdigit()
+        and text.encode() in read(folder / "cmdline")
+        and (parent is None or f"\nPPid:\t{parent}\n".encode() in read(folder / "status"))
     ]
     assert len(found) == 1
     return found[0]
@@ -77,11 +86,11 @@ def test_when_the_pacer_is_killed_the_process_runs_on_and_another_takes_over() -
     with confine(cpu=0.02, avoid=GROUPS) as place:
         process = place.start(python(BUSY, 600))
         wait_until(lambda: state_of(process.pid) == "T", "a stop")
-        first = pacer_of(place)
+        first = pacer_of(place.name)
         os.kill(first, signal.SIGKILL)
         wait_until(lambda: state_of(process.pid) in ("R", "S"), "going on")
         wait_until(lambda: state_of(process.pid) == "T", "a stop by the next pacer")
-        assert pacer_of(place) != first
+        assert pacer_of(place.name) != first
         used_s = place.usage().cpu_s
         assert used_s is not None
 
@@ -90,7 +99,7 @@ def test_when_the_place_closes_nothing_is_left_and_nothing_is_stopped() -> None:
     with confine(cpu=0.02, avoid=GROUPS) as place:
         process = place.start(python(BUSY, 600))
         wait_until(lambda: state_of(process.pid) == "T", "a stop")
-        pacer = pacer_of(place)
+        pacer = pacer_of(place.name)
     assert is_gone(process.pid)
     assert is_gone(pacer)
 
@@ -116,14 +125,36 @@ def test_when_owner_and_pacer_are_killed_at_once_the_process_is_ended() -> None:
         assert owner.stdout is not None
         name, pid = owner.stdout.readline().split()
         wait_until(lambda: state_of(int(pid)) == "T", "a stop")
-        pacer = next(
-            int(folder.name)
-            for folder in Path("/proc").iterdir()
-            if folder.name.isdigit() and f"pacer\0{name}\0".encode() in read(folder / "cmdline")
-        )
-        os.kill(pacer, signal.SIGKILL)
+        os.kill(pacer_of(name), signal.SIGKILL)
         owner.kill()
     wait_until(lambda: is_gone(int(pid)), "the end of the process")
+
+
+def test_when_all_that_could_clear_up_is_killed_the_next_start_does() -> None:
+    owner = subprocess.Popen(
+        [sys.executable, "-c", OWNER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with owner:
+        assert owner.stdout is not None
+        name, pid = owner.stdout.readline().split()
+        wait_until(lambda: state_of(int(pid)) == "T", "a stop")
+        os.kill(child_of(owner.pid, "edge_client.emulation.warden"), signal.SIGKILL)
+        os.kill(pacer_of(name), signal.SIGKILL)
+        owner.kill()
+    confine().close()  # or that of another test's, side by side with this one
+    assert is_gone(int(pid))
+
+
+def test_a_pacer_that_takes_over_does_not_collect_what_was_used_before_it() -> None:
+    place = "fedsparse-test-of-taking-over"
+    running = subprocess.Popen(python(BUSY, 600), env={**os.environ, MARK: place})
+    with running:
+        wait_until(lambda: (cpu_s(running.pid) or 0.0) > 0.2, "some processor time")
+        pacer = pacer_module.Pacer(place, 0.5)
+        pacer.turn()
+        assert pacer.used_s < 0.1
+        pacer.go_on()
+        running.kill()
 
 
 def test_a_child_that_has_lost_its_parent_is_paced_too() -> None:

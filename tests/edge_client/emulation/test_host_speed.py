@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ from places import HOST
 
 from edge_client.emulation import host_speed as module
 from edge_client.emulation.errors import EmulationError
-from edge_client.emulation.host_speed import FILE, host_speed, measure
+from edge_client.emulation.host_speed import FILE, HostSpeed, host_speed, measure
 from edge_client.emulation.limits import largest_scale
 from fedsparse.boards import load_board
 
@@ -46,6 +48,33 @@ def test_it_is_measured_once_and_again_when_the_machine_is_another(
     assert host_speed(cache=tmp_path).multiply_adds_per_s == pytest.approx(3e9)
     (tmp_path / FILE).write_text("damaged")
     assert host_speed(cache=tmp_path).multiply_adds_per_s == pytest.approx(4e9)
+
+
+def test_of_many_who_want_it_at_once_one_measures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs: list[int] = []
+    begun = threading.Barrier(4)
+    read = module._read
+
+    def first_all_look(path: Path, key: str) -> HostSpeed | None:
+        kept = read(path, key)
+        if threading.current_thread() not in seen:
+            seen.add(threading.current_thread())
+            begun.wait()  # nobody measures before everybody has seen that nothing is kept
+        return kept
+
+    def run() -> str:
+        runs.append(1)
+        return '{"a": 1e9}'
+
+    seen: set[threading.Thread] = set()
+    monkeypatch.setattr(module, "_read", first_all_look)
+    monkeypatch.setattr(module, "_run", run)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: host_speed(cache=tmp_path), range(4)))
+    assert len(runs) == 1
+    assert len({speed.multiply_adds_per_s for speed in found}) == 1
 
 
 def test_nowhere_to_keep_it_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_client.emulation.channel import CREDIT_S, PACKET_BYTES, Channel, ChannelShape
+from edge_client.emulation.channel import CREDIT_S, LATE_S, PACKET_BYTES, Channel, ChannelShape
 
 
 def channel(seed: int = 0, **shape: float) -> Channel:
@@ -25,14 +25,20 @@ def test_bytes_leave_at_the_rate_but_for_what_an_idle_link_has_saved_up(
     assert taken_s - CREDIT_S - 1e-6 <= now_s - 100.0 <= taken_s + 1e-6
 
 
-@given(late_s=st.lists(st.floats(0, CREDIT_S * 0.9), min_size=20, max_size=50))
+@given(late_s=st.lists(st.floats(0, LATE_S / 20), min_size=1, max_size=20))
 def test_being_served_late_costs_no_rate(late_s: list[float]) -> None:
     wire = channel(bytes_per_s=1e6)
     now_s = 50.0
     for delay_s in late_s:
-        free_s, _ = wire.send(20_000, now_s)
+        free_s, _ = wire.send(20_000, now_s, late=now_s > 50.0)
         now_s = max(now_s, free_s) + delay_s
-    assert free_s - 50.0 <= len(late_s) * 0.02 + CREDIT_S
+    assert free_s - 50.0 <= len(late_s) * 0.02 + 1e-6
+
+
+def test_a_wire_that_was_idle_has_saved_no_more_than_a_moment() -> None:
+    wire = channel(bytes_per_s=1000)
+    wire.send(1000, 10.0)
+    assert wire.send(1000, 20.0)[0] == pytest.approx(21.0 - CREDIT_S)
 
 
 def test_delay_comes_after_the_rate_and_jitter_after_both() -> None:

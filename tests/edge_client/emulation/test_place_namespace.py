@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from missing_tool import leave_out
-from places import python
+from places import python, soon_takes
 from test_link_proxy import service
 
 from edge_client.emulation.confine import confine
@@ -48,10 +48,10 @@ def test_the_kernel_keeps_the_rate_and_counts_the_bytes() -> None:
     with service("source") as source, confine(link=Link(down_bytes_per_s=rate)) as place:
         require_namespace(place)
         address = place.reach("127.0.0.1", source.port)
-        taken_s = float(run(place, python(RECEIVE, *address, rate)).stdout)
+        command = python(RECEIVE, *address, rate)
+        # Headers of Ethernet, IP and TCP take their part.
+        soon_takes(lambda: float(run(place, command).stdout), 1.05, rel=0.08)
         usage = place.usage()
-    # Headers of Ethernet, IP and TCP take their part.
-    assert taken_s == pytest.approx(1.05, rel=0.08)
     assert usage.down_bytes is not None
     assert usage.down_bytes > rate
     assert usage.up_bytes is not None
