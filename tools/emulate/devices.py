@@ -13,8 +13,9 @@ from edge_client.emulation.board_limits import Sourced, memory_of, open_board, r
 from edge_client.emulation.link import Link
 from edge_client.emulation.scale import TimeScale
 from fedsparse.boards import Board, Figure
+from fedsparse.errors import ConfigError
 from tools.demo.toml_writer import to_toml
-from tools.emulate.fleet_file import Fleet, Group
+from tools.emulate.fleet_file import MEASURED, PROFILE, Fleet, Group
 
 MIB: Final = 2**20
 FILE: Final = "fleet.toml"  # the basis of a figure that the user gave
@@ -78,6 +79,22 @@ def devices_of_fleet(fleet: Fleet) -> tuple[Device, ...]:
             link = replace(_link(group, board), seed=seed)
             found.append(Device(name=name, group=group, board=board, link=link, seed=seed))
     return tuple(found)
+
+
+def check_known(fleet: Fleet) -> None:
+    """Raises `ConfigError` where a client is to believe a profile that does not say enough."""
+    if fleet.figures != PROFILE:
+        return
+    for group in fleet.groups:
+        board = open_board(group.board)
+        lacks = [] if speed_of(board) else ["how fast it trains"]
+        if board.memory.available_mib is None and group.memory_mib is None:
+            lacks.append("what memory its system leaves (or give memory_mib)")
+        if lacks:
+            raise ConfigError(
+                f"the group '{group.name}': the profile of {board.name} does not say "
+                f'{" nor ".join(lacks)}; with figures = "{MEASURED}" devices measure themselves'
+            )
 
 
 def believed_board(device: Device, scale: TimeScale) -> Board:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tools.emulate.devices import Device, devices_of_fleet
+from tools.emulate.devices import Device, check_known, devices_of_fleet
 from tools.emulate.fleet_file import Fleet
 from tools.emulate.layout import host_deadline_s
 from tools.emulate.pace import Machine, Pace, find_pace
@@ -58,8 +58,9 @@ def set_up(fleet: Fleet, scenario: Scenario | None, machine: Machine, output: Pa
     """Find the pace of a fleet on a machine.
 
     Raises:
-        ConfigError: the machine cannot be this fleet.
+        ConfigError: the machine cannot be this fleet, or nobody knows enough of a board.
     """
+    check_known(fleet)
     return Setup(
         fleet=fleet,
         scenario=scenario,

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from fleet_files import fleet_from, fleet_with
 
 from edge_client.emulation.scale import TimeScale
-from fedsparse.boards import load_board
+from fedsparse.boards import Compute, load_board
 from fedsparse.errors import ConfigError
-from tools.emulate.devices import believed_board, devices_of_fleet, write_believed
+from tools.demo.toml_writer import to_toml
+from tools.emulate.devices import believed_board, check_known, devices_of_fleet, write_believed
 from tools.emulate.fleet_file import load_fleet, matching
 
 BOARD = 'board = "raspberry-pi-5-8gb"'
@@ -98,6 +100,15 @@ def test_groups_whose_boards_would_be_named_alike_have_files_of_their_own(tmp_pa
         100, 200,
     ]  # fmt: skip
     assert write_believed(devices_of_fleet(fleet)[1], scale, tmp_path / "b") == paths[1]
+
+
+def test_a_board_of_which_too_little_is_known_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    board = replace(load_board("raspberry-pi-5-8gb"), name="mystery", compute=Compute())
+    (tmp_path / "mystery.toml").write_text(to_toml(board))
+    fleet = fleet_with(tmp_path, BOARD, 'board = "mystery.toml"')
+    with pytest.raises(ConfigError, match=r"mystery does not say how fast it trains; .*measured"):
+        check_known(fleet)
+    check_known(replace(fleet, figures="measured"))
 
 
 def test_every_figure_has_its_basis(tmp_path: Path) -> None:
