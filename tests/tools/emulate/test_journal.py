@@ -26,10 +26,13 @@ def test_the_aggregators_entries_come_onto_our_clock(tmp_path: Path) -> None:
         clock.now_s = 105.1
         copied = journal.copy({"event": "round_opened", "time_s": 2.0})
         noted = journal.note("happened", device="a")
+        clock.now_s = 107.8
+        late = journal.copy({"event": "update", "time_s": 4.5})
+    assert late["time_s"] == pytest.approx(7.6)  # not when we saw it
     assert copied["time_s"] == pytest.approx(5.1)
     assert noted["time_s"] == pytest.approx(5.1)
     lines = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
-    assert [line["by"] for line in lines] == ["aggregator", "aggregator", "emulation"]
+    assert [line["by"] for line in lines] == ["aggregator", "aggregator", "emulation", "aggregator"]
 
 
 def test_an_aggregator_that_starts_again_begins_a_new_clock(tmp_path: Path) -> None:
