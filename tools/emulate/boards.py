@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass, field
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
@@ -14,17 +11,17 @@ from edge_client.emulation.confine import confine
 from edge_client.emulation.errors import EmulationError
 from edge_client.emulation.limits import FROM_BOARD
 from edge_client.emulation.members import end_all
-from edge_client.emulation.place import Place
-from edge_client.emulation.report import Mechanism, Report, Resource
+from edge_client.emulation.report import Mechanism
 from fedsparse.transport.config import BrokerConfig
 from tools.demo.processes import Children, last_lines, python_module
-from tools.emulate.devices import Device
+from tools.emulate.actor import Actor
+from tools.emulate.held import is_limited
 from tools.emulate.journal import Journal
 from tools.emulate.layout import Layout, keepalive_s, write_client
 from tools.emulate.scenario_file import Kind
 from tools.emulate.script import Act
 from tools.emulate.setup import Setup
-from tools.emulate.small_disk import SmallDisk, mount_small_disk
+from tools.emulate.small_disk import mount_small_disk
 
 GROUPS: Final = (Mechanism.CGROUP_2, Mechanism.CGROUP_1)
 DEFAULT_STORE_MIB: Final = 16.0  # of a device that is to run out of disk
@@ -32,72 +29,6 @@ AGAIN_S: Final = 5.0  # of the board, as a service manager waits
 LEAST_AGAIN_S: Final = 1.0  # of this host
 MOST_CRASHES: Final = 5  # in a run
 SETTLED_S: Final = 5.0  # a process that started before that has joined its groups
-
-
-@dataclass(slots=True, kw_only=True)
-class Actor:
-    """One device in the run.
-
-    Attributes:
-        device: what it is.
-        place: its limits; None while there is none.
-        disk: the file system of its store; None = this host's.
-        disk_text: what holds its store, or why nothing does.
-        is_full: whether nothing is to be left in it.
-        wanted: whether its client is to run.
-        started_s: when its client last started, on the journal's clock.
-        again_s: when its client is to start again.
-        crashes, limits_lost: how often its client ended by itself, and its groups went.
-        memory_kills: of its place, as the journal has them.
-        closed: the places that it had.
-    """
-
-    device: Device
-    place: Place | None = None
-    disk: SmallDisk | None = None
-    disk_text: str = "this host's, without a bound of its own"
-    wanted: bool = False
-    started_s: float = 0.0
-    again_s: float | None = None
-    crashes: int = 0
-    limits_lost: int = 0
-    memory_kills: int = 0
-    is_full: bool = False
-    closed: list[Place] = field(default_factory=list)
-
-    @property
-    def name(self) -> str:
-        """In the fleet."""
-        return self.device.name
-
-    @property
-    def open_place(self) -> Place:
-        """Its place.
-
-        Raises:
-            EmulationError: there is none at the moment.
-        """
-        if self.place is None:
-            raise EmulationError(f"{self.name} has no place")
-        return self.place
-
-    def report(self) -> Report | None:
-        """How it is, or was last, limited."""
-        place = self.place or (self.closed[-1] if self.closed else None)
-        return place.report() if place else None
-
-    def usage(self) -> dict[str, Any]:
-        """What it used in all places that it had; None is unknown."""
-        places = [*self.closed, *([self.place] if self.place else [])]
-        usages = [place.usage().to_document() for place in places]
-        if not usages:
-            return {}
-        together: dict[str, Any] = {}
-        for key in usages[0]:
-            known = [usage[key] for usage in usages if usage[key] is not None]
-            whole = max if key == "peak_memory_bytes" else sum
-            together[key] = whole(known) if known else None
-        return together
 
 
 class Boards:
@@ -199,7 +130,11 @@ class Boards:
         for actor in self.actors.values():
             running = actor.place is not None and actor.wanted and actor.again_s is None
             settled = self._journal.now_s - actor.started_s > SETTLED_S
-            if running and settled and not self._is_limited(actor):
+            if (
+                running
+                and settled
+                and not is_limited(self._children[actor.name].pid, actor.open_place)
+            ):
                 self._remake(actor)
 
     def end(self) -> None:
@@ -287,20 +222,6 @@ class Boards:
             self._say(f"{actor.name}: the kernel killed a process at the memory limit")
             actor.memory_kills = kills
 
-    def _is_limited(self, actor: Actor) -> bool:
-        place = actor.open_place
-        report = place.report()
-        resources = (Resource.MEMORY, Resource.CPU)
-        held = [one for one in resources if report.of(one).mechanism in GROUPS]
-        if not held:
-            return True
-        try:
-            groups = Path(f"/proc/{self._children[actor.name].pid}/cgroup").read_text()
-        except OSError:
-            return True  # it has ended: the next look sees to that
-        lines = groups.splitlines()
-        return all(_in_group(lines, place.name, one, report.of(one).mechanism) for one in held)
-
     def _remake(self, actor: Actor) -> None:
         """The groups have gone: another place, with the client started anew in it."""
         actor.limits_lost += 1
@@ -344,21 +265,6 @@ class Boards:
         except EmulationError as error:
             actor.disk_text = f"this host's, without a bound of {size_mib:g} MiB: {error}"
             self._say(f"{actor.name}: {actor.disk_text}")
-
-
-def _in_group(lines: list[str], place: str, resource: Resource, mechanism: Mechanism) -> bool:
-    """Whether `/proc/PID/cgroup` has the process in the place's group for a resource."""
-    for line in lines:
-        with suppress(ValueError):
-            _, controllers, path = line.split(":", 2)
-            mine = (
-                controllers == ""
-                if mechanism is Mechanism.CGROUP_2
-                else resource.value in controllers.split(",")
-            )
-            if mine:
-                return place in path
-    return False
 
 
 def _sentence(event: str, act: Act, facts: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ from edge_client.emulation.report import Resource
 from tools.demo.report import write_report
 from tools.demo.state import RunState
 from tools.demo.summary import RunFacts, summarise
-from tools.emulate.boards import Actor
+from tools.emulate.actor import Actor
 from tools.emulate.director import Director
 from tools.emulate.kept_broker import KeptBroker
 from tools.emulate.script import Occurrence, Script

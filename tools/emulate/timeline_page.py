@@ -13,11 +13,11 @@ from tools.demo.events import EventTail
 from tools.demo.style import CHART, PAGE, PALETTE
 from tools.emulate.limits_table import cells
 from tools.emulate.timeline import Band, Mark, Timeline
+from tools.emulate.timeline_grid import STYLE
 from tools.emulate.timeline_picture import (
     BAND_NAMES,
     SIGN_NAMES,
     SIGNS,
-    STYLE,
     timeline_svg,
 )
 

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from html import escape
 from typing import Final
 
 from tools.demo.charts import kilobytes
 from tools.emulate.timeline import Band, End, Mark, Row, Task, Timeline
+from tools.emulate.timeline_grid import TOP, WIDTH, Grid, line, rectangle, text_at
 
-WIDTH: Final = 1400.0
-RIGHT: Final = 236.0
 MOST_LEFT: Final = 300.0
-TOP: Final = 44.0
-FOOT: Final = 26.0
 CHARACTER: Final = 0.56  # of the font's size, on average
 TICKS: Final = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 21600, 86400)
 MOST_TICKS: Final = 14
@@ -41,67 +38,6 @@ BAND_NAMES: Final = {
     Band.HOT: "hot",
     Band.DISK: "disk full",
 }
-
-STYLE: Final = """
-.tl .round{fill:var(--grid);fill-opacity:.55} .tl .edge{stroke:var(--rule)}
-.tl .row{stroke:var(--rule);stroke-opacity:.7}
-.tl .away{fill:var(--mute);fill-opacity:.22} .tl .cut{fill:url(#cut)}
-.tl .hot{fill:#d9542b} .tl .disk{fill:#7d5a2e}
-.tl .task.broken{fill-opacity:.4} .tl .task.none{fill-opacity:.25}
-.tl .task{stroke:var(--card);stroke-width:1} .tl .on{fill:var(--chip);font-weight:600}
-.tl .on.l2{fill:#2b1e07} .tl .sign{fill:#c02f2f;font-weight:800} .tl .trouble{stroke:#c02f2f}
-.tl .hatch{stroke:#c02f2f;stroke-width:2;stroke-opacity:.75}
-.tl g.r:hover .name{font-weight:700}
-@media (prefers-color-scheme:dark){.tl .sign{fill:#ff7b72} .tl .hatch,.tl .trouble{stroke:#ff7b72}
-.tl .hot{fill:#ff8a5c} .tl .disk{fill:#c79a5d}}
-"""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Grid:
-    """Where things are: a height for each row that suits their number, and the scale of time."""
-
-    rows: int
-    left: float
-    end_s: float
-
-    @property
-    def is_roomy(self) -> bool:
-        """Whether a row has two lines."""
-        return self.rows <= 12
-
-    @property
-    def row(self) -> float:
-        """Height of a row."""
-        return 36.0 if self.is_roomy else 25.0 if self.rows <= 25 else 17.0
-
-    @property
-    def font(self) -> float:
-        """Size of the text in a row."""
-        return 12.5 if self.is_roomy else 11.5 if self.rows <= 25 else 10.5
-
-    @property
-    def right(self) -> float:
-        """Where time ends."""
-        return WIDTH - RIGHT
-
-    @property
-    def bottom(self) -> float:
-        """Below the last row."""
-        return TOP + self.rows * self.row
-
-    @property
-    def height(self) -> float:
-        """Of the picture."""
-        return self.bottom + FOOT
-
-    def x(self, time_s: float) -> float:
-        """Of a moment."""
-        return self.left + (self.right - self.left) * time_s / (self.end_s or 1.0)
-
-    def y(self, index: int) -> float:
-        """Top of a row."""
-        return TOP + index * self.row
 
 
 def timeline_svg(timeline: Timeline) -> str:
@@ -144,49 +80,49 @@ def _columns(timeline: Timeline, grid: Grid) -> Iterator[str]:
         name = str(column.round_id) if column.stage == "train" else column.stage
         title = f"round {column.round_id} ({column.stage}), {_span(column.start_s, column.end_s)}"
         if kind == "round":
-            yield _rect(start, TOP - 22, end - start, grid.bottom - TOP + 22, kind, title)
+            yield rectangle(start, TOP - 22, end - start, grid.bottom - TOP + 22, kind, title)
         width = 7.0 * len(name) + 6
         if start >= free_x and end - start > 5:
-            yield _text((start + end) / 2, TOP - 8, name, "mute", 12, "middle")
+            yield text_at((start + end) / 2, TOP - 8, name, "mute", 12, "middle")
             free_x = (start + end) / 2 + width / 2
-        yield _line(start, TOP - 22, start, grid.bottom, "edge")
+        yield line(start, TOP - 22, start, grid.bottom, "edge")
 
 
 def _axis(grid: Grid) -> Iterator[str]:
     step = next((one for one in TICKS if grid.end_s / one <= MOST_TICKS), 86400 * 7)
     for number in range(math.floor(grid.end_s / step) + 1):
         x = grid.x(number * step)
-        yield _line(x, grid.bottom, x, grid.bottom + 5, "axis")
-        yield _text(x, grid.bottom + 18, _clock(number * step), "mute", 11, "middle")
+        yield line(x, grid.bottom, x, grid.bottom + 5, "axis")
+        yield text_at(x, grid.bottom + 18, _clock(number * step), "mute", 11, "middle")
 
 
 def _row(row: Row, index: int, grid: Grid, timeline: Timeline) -> Iterator[str]:
     y, tall = grid.y(index), grid.row
     yield '<g class="r">'
-    yield _line(4, y, WIDTH - 4, y, "row")
+    yield line(4, y, WIDTH - 4, y, "row")
     yield from _name(row, y, grid, timeline)
     for spell in row.spells:
         start, end = grid.x(spell.start_s), grid.x(_end(spell.end_s, timeline))
         title = f"{row.device}: {BAND_NAMES[spell.band]}, {_span(spell.start_s, spell.end_s)}"
         if spell.band is Band.AWAY:
-            yield _rect(start, y + 1, end - start, tall - 2, "away", title)
+            yield rectangle(start, y + 1, end - start, tall - 2, "away", title)
     for task in row.tasks:
         yield _task(task, row, y, grid, timeline)
     for spell in row.spells:
         start, end = grid.x(spell.start_s), grid.x(_end(spell.end_s, timeline))
         title = f"{row.device}: {BAND_NAMES[spell.band]}, {_span(spell.start_s, spell.end_s)}"
         if spell.band is Band.CUT:
-            yield _rect(start, y + 1, max(2.0, end - start), tall - 2, "cut", title)
+            yield rectangle(start, y + 1, max(2.0, end - start), tall - 2, "cut", title)
         elif spell.band in (Band.HOT, Band.DISK):
             top = y + tall - 5 if spell.band is Band.HOT else y + 1
-            yield _rect(start, top, max(2.0, end - start), 4, spell.band.value, title)
+            yield rectangle(start, top, max(2.0, end - start), 4, spell.band.value, title)
     for task in row.tasks:
         yield from _label(task, y, grid, timeline)
     for time_s, mark, text in row.marks:
         middle = y + tall / 2 + 5
         title = f"{row.device}: {text} ({_clock(time_s)})"
         yield f"<g><title>{escape(title)}</title>"
-        yield _text(grid.x(time_s), middle, SIGNS[mark], "sign", 15, "middle") + "</g>"
+        yield text_at(grid.x(time_s), middle, SIGNS[mark], "sign", 15, "middle") + "</g>"
     yield from _totals(row, y, grid)
     yield "</g>"
 
@@ -201,9 +137,9 @@ def _name(row: Row, y: float, grid: Grid, timeline: Timeline) -> Iterator[str]:
         f"<title>{escape(f'{row.device}, {row.board}: its density is {chosen}')}</title>"
         f"{escape(row.device)}</text>"
     )
-    yield _text(grid.left - 8, base, row.level, "mute", grid.font - 1, "end")
+    yield text_at(grid.left - 8, base, row.level, "mute", grid.font - 1, "end")
     if grid.is_roomy:
-        yield _text(20, y + 29, row.board, "mute", 10.5)
+        yield text_at(20, y + 29, row.board, "mute", 10.5)
 
 
 def _task(task: Task, row: Row, y: float, grid: Grid, timeline: Timeline) -> str:
@@ -221,7 +157,7 @@ def _task(task: Task, row: Row, y: float, grid: Grid, timeline: Timeline) -> str
     title += f"; {kilobytes(task.bytes)} both ways" if task.bytes else ""
     inset = 5.0 if grid.is_roomy else 3.0
     tall, width = grid.row - 2 * inset, max(1.5, end - start)
-    return _rect(start, y + inset, width, tall, f"task c{colour}{kind}", title)
+    return rectangle(start, y + inset, width, tall, f"task c{colour}{kind}", title)
 
 
 def _label(task: Task, y: float, grid: Grid, timeline: Timeline) -> Iterator[str]:
@@ -234,7 +170,7 @@ def _label(task: Task, y: float, grid: Grid, timeline: Timeline) -> Iterator[str
     for text in (f"{task.level} \u00b7 {kilobytes(task.bytes)}", task.level):
         if len(text) * size * CHARACTER + 8 < end - start:
             base = y + grid.row / 2 + size * 0.36
-            yield _text((start + end) / 2, base, text, f"on l{colour}", size, "middle")
+            yield text_at((start + end) / 2, base, text, f"on l{colour}", size, "middle")
             return
 
 
@@ -245,16 +181,16 @@ def _totals(row: Row, y: float, grid: Grid) -> Iterator[str]:
         kilobytes(row.up_bytes), kilobytes(row.down_bytes), str(row.mishaps or ""),
     )  # fmt: skip
     for x, cell in zip(_heads_x(grid), cells, strict=True):
-        yield _text(x, base, cell, "ink", grid.font - 1, "end")
+        yield text_at(x, base, cell, "ink", grid.font - 1, "end")
 
 
 def _heads(grid: Grid) -> Iterator[str]:
     names = ("delivered", "up", "down", "mishaps")
     for x, name in zip(_heads_x(grid), names, strict=True):
-        yield _text(x, TOP - 8, name, "mute", 11, "end")
-    yield _text(20, TOP - 8, "device", "mute", 11)
+        yield text_at(x, TOP - 8, name, "mute", 11, "end")
+    yield text_at(20, TOP - 8, "device", "mute", 11)
     if grid.is_roomy:
-        yield _text(grid.left - 8, TOP - 8, "density", "mute", 11, "end")
+        yield text_at(grid.left - 8, TOP - 8, "density", "mute", 11, "end")
 
 
 def _heads_x(grid: Grid) -> tuple[float, float, float, float]:
@@ -268,26 +204,6 @@ def _troubles(timeline: Timeline, grid: Grid) -> Iterator[str]:
             f'<line class="trouble" x1="{x:.1f}" y1="{TOP - 22:g}" x2="{x:.1f}" '
             f'y2="{grid.bottom:g}" stroke-dasharray="3 3"><title>{escape(text)}</title></line>'
         )
-
-
-def _rect(x: float, y: float, width: float, height: float, kind: str, title: str) -> str:
-    return (
-        f'<rect class="{kind}" x="{x:.1f}" y="{y:.1f}" width="{max(0.0, width):.1f}" '
-        f'height="{height:.1f}"><title>{escape(title)}</title></rect>'
-    )
-
-
-def _line(x1: float, y1: float, x2: float, y2: float, kind: str) -> str:
-    return f'<line class="{kind}" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>'
-
-
-def _text(x: float, y: float, text: str, kind: str, size: float, anchor: str = "start") -> str:
-    end = "" if anchor == "start" else f' text-anchor="{anchor}"'
-    # A style of its own: classes of other charts set sizes, too.
-    return (
-        f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}" style="font-size:{size:g}px"{end} '
-        f'pointer-events="none">{escape(text)}</text>'
-    )
 
 
 def _end(end_s: float | None, timeline: Timeline) -> float:
