@@ -30,6 +30,7 @@ from tools.emulate.scenario_file import load_scenario
 pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("mosquitto")]
 
 PATIENCE_S = 60.0
+GROUPS = Path("/sys/fs/cgroup")
 FLEET = """
 name = "small"
 seed = 5
@@ -117,7 +118,7 @@ def ours(word: str) -> psutil.Process:
 def left_over(pid: int) -> list[str]:
     """Groups and namespaces of a process's places, and processes that mention nothing else."""
     namespaces = NAMED.iterdir() if NAMED.is_dir() else ()
-    groups = Path("/sys/fs/cgroup").glob("*/**/fedsparse-*")
+    groups = GROUPS.glob("**/fedsparse-*")
     names = [one.name for one in (*namespaces, *groups)]
     return [name for name in names if name.startswith("fedsparse-") and f"-{pid}-" in name]
 
@@ -185,13 +186,15 @@ def test_a_board_whose_control_group_goes_is_made_anew(tmp_path: Path) -> None:
         client = ours("desk-1/client.toml")
         found = [
             folder
-            for folder in Path("/sys/fs/cgroup/memory").glob("**/fedsparse-*")
+            for folder in GROUPS.glob("**/fedsparse-*")
             if str(client.pid) in (folder / "cgroup.procs").read_text().split()
         ]
         if not found:
-            leave_out("control groups of version 1, as root, are not to be had here")
+            leave_out("no control group can be made here; it takes root, or a delegated one")
+        unified = (GROUPS / "cgroup.procs").exists()
+        root = GROUPS if unified else GROUPS / found[0].relative_to(GROUPS).parts[0]
         for pid in (found[0] / "cgroup.procs").read_text().split():
-            (found[0].parent / "cgroup.procs").write_text(pid)
+            (root / "cgroup.procs").write_text(pid)
         found[0].rmdir()
 
     outcome = run_fleet(
@@ -204,20 +207,25 @@ def test_a_board_whose_control_group_goes_is_made_anew(tmp_path: Path) -> None:
     assert len(outcome.summary["emulation"]["rounds"]) == 3
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_leaves_nothing_behind_but_what_happened_until_then(
-    tmp_path: Path, number: signal.Signals, code: int
-) -> None:
-    small_fleet(tmp_path)
+def start_in_its_midst(folder: Path) -> tuple[subprocess.Popen[str], list[psutil.Process]]:
+    """The command, with the processes that it has started when devices train."""
+    small_fleet(folder)
     run = subprocess.Popen(
         [sys.executable, "-m", "tools.cli", "emulate", "--fleet", "fleet.toml", "--output", "out"],
-        cwd=tmp_path,
+        cwd=folder,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])},
         stderr=subprocess.PIPE,
         text=True,
     )
-    wait_until(lambda: "task_sent" in read(tmp_path / "out" / "events.jsonl"))
-    children = psutil.Process(run.pid).children(recursive=True)
+    wait_until(lambda: "task_sent" in read(folder / "out" / "events.jsonl"))
+    return run, psutil.Process(run.pid).children(recursive=True)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_leaves_nothing_behind_but_what_happened_until_then(
+    tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    run, children = start_in_its_midst(tmp_path)
     run.send_signal(number)
     _, said = run.communicate(timeout=PATIENCE_S)
     assert run.returncode == code
@@ -228,6 +236,18 @@ def test_a_signal_leaves_nothing_behind_but_what_happened_until_then(
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert not summary["emulation"]["finished"]
     assert "The run broke off" in (tmp_path / "out" / "timeline.html").read_text()
+
+
+def test_a_command_that_is_killed_leaves_no_process_and_no_group(tmp_path: Path) -> None:
+    run, children = start_in_its_midst(tmp_path)
+    commands = [" ".join(one.cmdline()) for one in children]
+    assert any("mosquitto" in one for one in commands)
+    assert any("tools.cli aggregator" in one for one in commands)
+    run.kill()
+    run.communicate(timeout=PATIENCE_S)
+    _, alive = psutil.wait_procs(children, timeout=PATIENCE_S)
+    assert alive == []
+    assert left_over(run.pid) == []
 
 
 def read(path: Path) -> str:

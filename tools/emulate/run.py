@@ -23,6 +23,7 @@ from tools.emulate.scenario_file import Scenario
 from tools.emulate.script import Script
 from tools.emulate.setup import Setup, set_up
 from tools.emulate.small_disk import unmount_below
+from tools.emulate.warded import warded
 from tools.run_folder import clear_folder
 
 COMMAND: Final = "emulate"
@@ -60,6 +61,7 @@ def _play(setup: Setup, record: Record, view: View) -> None:
     """From the first process to the last; nothing of it is left afterwards."""
     output, scale = setup.output, setup.pace.scale
     with ExitStack() as stack:  # what is entered last is ended first
+        stack.enter_context(warded())
         broker = stack.enter_context(KeptBroker(output / "broker"))
         record.broker = broker
         host, port = broker.address
