@@ -63,8 +63,14 @@ class Section:
         value = self.values.get(key)
         if value is not None and not isinstance(value, str):
             self._refuse(key, "a text", value)
-        text = "".join(one if one.isprintable() else " " for one in value or "")
-        return " ".join(text.split()) or None
+        return _one_line(value or "") or None
+
+    def texts(self, key: str) -> list[str]:
+        """A list of texts, each on one line."""
+        value = self.values.get(key)
+        if value is not None and not isinstance(value, list):
+            self._refuse(key, "a list", value)
+        return [_one_line(one) for one in value or () if isinstance(one, str)]
 
     def flag(self, key: str) -> bool:
         """Whether it is true; unknown is not."""
@@ -106,6 +112,10 @@ def parse_document(data: bytes, where: str) -> Section:
             "the board and this machine need the same release"
         )
     return Section(where=where, values=document)
+
+
+def _one_line(text: str) -> str:
+    return " ".join("".join(one if one.isprintable() else " " for one in text).split())
 
 
 def _short(value: object) -> str:

@@ -17,6 +17,8 @@ MHZ: Final = 1e6
 DIGITS: Final = 4  # more of a measured rate are noise
 FIRST_DAY: Final = date(2000, 1, 1)  # a clock that was never set is before it
 ZONES: Final = timedelta(days=1)  # where the board is, it may be tomorrow already
+# How the reasons begin that a board gives for what it does not know, of what a profile can hold.
+OF_PROFILES: Final = ("board", "clock", "memory", "kernel speed", "writing", "link")
 SYSTEM: Final = "system"  # what sets the memory of a board that nothing else limits
 
 
@@ -51,15 +53,16 @@ def make_board(document: Section, today: date, *, name: str = "", day: str = "")
             "says nothing of the board"
         )
     model = machine.text("model")
+    title = model or f"unnamed {document.text('architecture') or 'machine'}"
     maker = _FigureMaker(
         where=document.where,
-        model=model or "a board that names itself nowhere",
+        model=title,
         date=day or _measured_on(document, today),
     )
     try:
         board = Board(
             name=name or _name(document, model),
-            title=(model or "unknown board")[:MAX_TEXT],
+            title=title[:MAX_TEXT],
             cpu=_cpu(document)[:MAX_TEXT],
             cores=maker.needed("cores", _cores(document), "processors that it may use"),
             memory=_memory(document, maker),
@@ -71,7 +74,8 @@ def make_board(document: Section, today: date, *, name: str = "", day: str = "")
         )
     except ValueError as error:
         raise ConfigError(f"{document.where}: {error}") from error
-    return MadeBoard(board=board, notes=(*_circumstances(document), *_lacks(board)))
+    notes = (*_circumstances(document), *_lacks(board), *_reasons(document))
+    return MadeBoard(board=board, notes=notes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,11 +209,17 @@ def _circumstances(document: Section) -> list[str]:
         notes.append(f"a quota of {quota:g} processors was in force")
     if (source := memory.text("source") or SYSTEM) != SYSTEM:
         notes.append(f"memory was limited by {source}")
-    if document.section("heat").flag("throttled"):
-        notes.append(
-            "the processor was slowed down meanwhile: is it cooled, and its power supply strong?"
-        )
+    heat = document.section("heat")
+    if heat.flag("throttled"):
+        why = ", ".join(heat.texts("reasons")) or "for reasons unknown"
+        notes.append(f"the processor was slowed down meanwhile ({why})")
     return notes
+
+
+def _reasons(document: Section) -> list[str]:
+    """Why the board did not know what a profile has room for."""
+    reasons = document.texts("unknown")
+    return [f"the board says: {reason}" for reason in reasons if reason.startswith(OF_PROFILES)]
 
 
 def _lacks(board: Board) -> list[str]:
