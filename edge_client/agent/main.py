@@ -38,7 +38,7 @@ def run(path: Path) -> int:
     if count_samples(config.data.path)[0] == 0:  # is to fail here, not in a round
         raise DataError(f"{config.data.path}: no samples: x is empty")
     store = Store(config.store)
-    host = open_host(config.profile, path.resolve().parent)
+    host = open_host(config.profile, folder=path.resolve().parent)
     status = Status(
         device=config.device,
         online=True,
