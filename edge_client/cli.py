@@ -55,6 +55,12 @@ def _bench(options: argparse.Namespace) -> int:
     return run(options)
 
 
+def _profile(options: argparse.Namespace) -> int:
+    from edge_client.probe.command import run
+
+    return run(options)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="edge-client",
@@ -85,6 +91,32 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_arguments(bench)
     bench.set_defaults(command=_bench)
+    profile = commands.add_parser(
+        "profile",
+        help="measure what this device has: processor, memory, storage, network, heat, power",
+        description="What this device has to train with, in less than ten seconds. Kernel speed, "
+        "memory bandwidth and write speed are kept, and measured again where something that they "
+        "depend on has changed, or after 30 days; all else is read anew every time. What cannot "
+        "be read is called unknown, with the reason. Progress is on stderr.",
+        epilog="docs/devices.md says what every figure means.",
+    )
+    profile.add_argument(
+        "config",
+        type=Path,
+        nargs="?",
+        metavar="client.toml",
+        help="measure the storage of this device's store, keep the figures there, and show how "
+        "fast its transfers were",
+    )
+    profile.add_argument(
+        "--path",
+        type=Path,
+        metavar="FOLDER",
+        help="without client.toml: measure the storage of this folder (default: the current one)",
+    )
+    profile.add_argument("--again", action="store_true", help="measure even if figures were kept")
+    profile.add_argument("--json", action="store_true", help="print a document for programs")
+    profile.set_defaults(command=_profile)
     return parser
 
 

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from edge_client.calibration import Calibration
+from edge_client.probe.board import read_model
+from edge_client.probe.link import LinkEstimate
 from edge_client.probe.memory import MemoryReading, read_memory
-from edge_client.probe.model import read_model
 from fedsparse.boards import Board, Figure, load_board
 from fedsparse.errors import ConfigError
 
@@ -83,13 +84,23 @@ class Host(Protocol):
 
 
 class RealHost:
-    """The machine itself: limits of the system, its control groups and this process count."""
+    """The machine itself: limits of the system, its control groups and this process count.
+
+    Args:
+        memory: reads it.
+        link: what recent transfers say; by default nothing, for nothing is sent only to measure.
+    """
 
     emulated: Final = False
 
-    def __init__(self, memory: Callable[[], MemoryReading] = read_memory) -> None:
+    def __init__(
+        self,
+        memory: Callable[[], MemoryReading] = read_memory,
+        link: Callable[[], LinkEstimate] = LinkEstimate,
+    ) -> None:
         self.board = read_model()
         self._memory = memory
+        self._link = link
 
     def memory(self) -> MemoryReading:
         """Memory at this moment, as limited."""
@@ -100,8 +111,13 @@ class RealHost:
         return SpeedReading(multiply_adds_per_s=calibration.speeds, basis="measured")
 
     def link(self) -> LinkReading:
-        """Unknown: nothing is sent only to measure."""
-        return LinkReading(up_bytes_per_s=None, down_bytes_per_s=None, basis="unknown")
+        """The rates of recent transfers."""
+        estimate = self._link()
+        return LinkReading(
+            up_bytes_per_s=estimate.up_bytes_per_s,
+            down_bytes_per_s=estimate.down_bytes_per_s,
+            basis="measured" if estimate.transfers else "unknown",
+        )
 
 
 class EmulatedHost:
@@ -153,14 +169,17 @@ class EmulatedHost:
         )
 
 
-def open_host(profile: str | None, folder: Path = HERE) -> Host:
+def open_host(
+    profile: str | None, *, link: Callable[[], LinkEstimate] = LinkEstimate, folder: Path = HERE
+) -> Host:
     """The host that `client.toml` asks for.
 
     Args:
         profile: a board's name or the path of its profile; None is the machine itself.
+        link: what recent transfers of the machine itself say.
         folder: from which a relative path is taken.
     """
-    real = RealHost()
+    real = RealHost(link=link)
     return real if profile is None else EmulatedHost(load_board(profile, folder=folder), real)
 
 

@@ -7,6 +7,8 @@ calibrations/<key>.json      measured speed of the training kernels
 outbox/update.frame          an update that has no receipt yet
 outbox/update.residual       what its encoding lost
 residual                     what the encoding of accepted updates lost, for the next one
+profile.json                 what `edge-client profile` measured of the device
+link.json                    how fast recent transfers were
 task/                        the task at hand: frame, request, what its trainer said
 incoming/                    chunks of what is being received
 """
@@ -18,6 +20,7 @@ import os
 from pathlib import Path
 from typing import Final
 
+from edge_client.probe.link import FILE as LINK_FILE
 from fedsparse.durable import write_durably
 from fedsparse.errors import ConfigError, PlanError
 from fedsparse.plan import Plan
@@ -68,6 +71,11 @@ class Store:
         """The update there is done with, one way or another."""
         self.outbox.unlink(missing_ok=True)
         self.lost.unlink(missing_ok=True)
+
+    @property
+    def link(self) -> Path:
+        """How fast recent transfers were (edge_client/probe/link.py)."""
+        return self.root / LINK_FILE
 
     @property
     def task(self) -> Path:
