@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import profiles
 from edge_client.cli import main
 from edge_client.config import ClientConfig, DataConfig
 from edge_client.explain_table import lines
@@ -205,6 +206,19 @@ def test_the_last_decision_is_shown_though_no_agent_runs(
     assert "> 0.1  sparse" in text
     assert "allows training now" in text
     assert "it has no rules" in text
+
+
+def test_a_profile_of_ones_own_is_looked_for_beside_client_toml(
+    config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decide(config)
+    profile = Path(profiles.__file__).parent / "raspberry-pi-4b-2gb.toml"
+    mine = profile.read_text(encoding="utf-8").replace(profile.stem, "mine", 1)
+    config.with_name("mine.toml").write_text(mine, encoding="utf-8")
+    config.write_text('profile = "mine.toml"\n' + config.read_text(encoding="utf-8"))
+    monkeypatch.chdir("/")
+    assert main(["explain", str(config)]) == 0
+    assert "> 0.1  sparse" in capsys.readouterr().out
 
 
 def test_the_policy_is_judged_as_it_is_now(
