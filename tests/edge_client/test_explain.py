@@ -106,7 +106,7 @@ def test_a_page_has_a_row_a_level_and_ends_with_the_sentence() -> None:
         "memory_fraction 0.5; the agent has 26",
         "deadline    20.0 s, speed measured",
         "link        down unknown, up 250 kB/s (measured)",
-        "corrections training x 1.80, memory x 1.00, start 2.0 s, from the last 3 tasks",
+        "corrections training x 1.80, memory x 1.00, start 2.0 s, tasks counted: 3",
         "heat        71.4 C, throttled now (soft limit)",
         "power       battery, 71 %",
         "policy      allowed (battery: battery at 71 of 60 %)",
