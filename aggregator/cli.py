@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from aggregator.events import EventLog
+from aggregator.events import EVENTS, EventLog
 from aggregator.job import JobConfig
 from aggregator.models.graph_file import graph_to_onnx, load_graph
 from aggregator.models.to_onnx import to_onnx
@@ -28,7 +28,6 @@ log = logging.getLogger("aggregator")
 
 EXIT_DONE: Final = 0
 EXIT_STOPPED: Final = 3
-EVENTS: Final = "events.jsonl"
 LOCK: Final = ".lock"
 
 

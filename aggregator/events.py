@@ -7,7 +7,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, TextIO
+from typing import Final, Protocol, TextIO
+
+EVENTS: Final = "events.jsonl"  # in the job's output folder
 
 
 class Diary(Protocol):

@@ -11,6 +11,7 @@ from typing import Final
 
 from aggregator.accumulate import fold
 from aggregator.course import Course
+from aggregator.devices import Statuses
 from aggregator.events import Diary
 from aggregator.job import JobConfig
 from aggregator.model import GlobalModel
@@ -87,6 +88,7 @@ class Aggregator:
         self._machine = ServerRounds(job.policy, started=self._course.resumed)
         self._spool = Spool(job.output / "spool")
         self._traffic = Traffic(channel)
+        self._statuses = Statuses()
         self._asked: dict[str, Asked] = {}
         self._measured: list[Measured] = []
         self._unscored: Unscored | None = None
@@ -348,8 +350,8 @@ class Aggregator:
                 self._on_need(device, message)
 
     def _on_status(self, device: str, status: Status) -> None:
-        event = "device_online" if status.online else "device_offline"
-        self._events.write(event, device=device, board=status.board)
+        for event, fields in self._statuses.news(status):
+            self._events.write(event, device=device, **fields)
         change = self._machine.device_online if status.online else self._machine.device_offline
         self._perform(change(device, self._clock()))
 

@@ -1,41 +1,48 @@
 """From a device's means to a density level: the largest whose memory and round time fit.
 
-Predicted peak = agent + trainer before it holds anything + its samples + the engine's own cost and
-what the task takes beside it. A level's micro-batch is the largest that fits in memory.
-Predicted round = start of the trainer + steps x time of a step + transfer of the values, where the
-link is known; masks, sent only when they change, are not counted.
+The forecasts are in edge_client/forecast.py; what keeps a level from flapping in
+edge_client/hysteresis.py; what a user may forbid in edge_client/policy.py.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
-from edge_client.calibration import Calibration, LevelTiming, kept_by_name
+from edge_client.calibration import Calibration
 from edge_client.config import BudgetConfig
+from edge_client.correction import Correction
+from edge_client.forecast import CostFunction, LevelForecast, Levels, Means
 from edge_client.host import Host
-from edge_client.reason import (
-    MAX_REASON,
-    NO_SAMPLES,
-    LevelForecast,
-    Means,
-    why_declined,
-    why_taken,
-)
-from edge_client.runtime.cost import Cost
+from edge_client.hysteresis import Hold, Room, settle
+from edge_client.policy import Verdict
+from edge_client.probe.memory import MemoryReading
+from edge_client.reason import NO_SAMPLES, why_declined, why_taken
 from edge_client.runtime.engine_cost import engine_cost
 from edge_client.runtime.setup import EngineSetup
-from edge_client.trainer.footprint import SampleCounts, samples_bytes, training_bytes
+from edge_client.trainer.footprint import SampleCounts
 from fedsparse.plan import Plan
 from fedsparse.wire.messages import Offer
 
 MIB: Final = 2**20
-BYTES_PER_VALUE: Final = 4
-TRAINER_START_S: Final = 2.0  # allowance: interpreter, numpy and samples from a slow card
 
-CostFunction = Callable[[Plan, Sequence[int], int, EngineSetup], Cost]
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Experience:
+    """What earlier offers and tasks left behind.
+
+    Attributes:
+        correction: of forecasts, by what tasks really took.
+        hold: the level taken before; None at the beginning.
+        held_masks: digests of the masks that are here.
+        verdict: what the user's policy says now.
+    """
+
+    correction: Correction = field(default_factory=Correction)
+    hold: Hold | None = None
+    held_masks: Sequence[str] = ()
+    verdict: Verdict = field(default_factory=Verdict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,25 +52,32 @@ class Decision:
     Attributes:
         level: None declines.
         rows: one forecast for each level offered, largest first.
-        memory_budget_bytes, deadline_s: what the forecasts were held against.
-        reason: one ASCII sentence of at most 240 characters.
+        means: what the forecasts were held against.
+        experience: what was known when it was taken.
+        hold: what is to be remembered for the next offer.
+        reason: one ASCII sentence of at most `MAX_REASON` characters.
     """
 
     level: float | None
     rows: tuple[LevelForecast, ...]
-    memory_budget_bytes: int
-    deadline_s: float
+    means: Means
+    experience: Experience
+    hold: Hold | None
     reason: str
 
     @property
     def chosen(self) -> LevelForecast | None:
         """The forecast of the level taken; None where the offer is declined."""
-        return next((row for row in self.rows if row.level == self.level), None)
+        return self.row(self.level)
 
     @property
     def setups(self) -> dict[float, EngineSetup]:
         """Level -> how its steps are to be run; a task may be of a lower level than was taken."""
         return {row.level: row.setup for row in self.rows}
+
+    def row(self, level: float | None) -> LevelForecast | None:
+        """The forecast of a level on offer; None of another."""
+        return next((row for row in self.rows if row.level == level), None)
 
 
 def decide(
@@ -75,6 +89,7 @@ def decide(
     budget: BudgetConfig,
     agent_bytes: int,
     *,
+    experience: Experience | None = None,
     cost: CostFunction = engine_cost,
 ) -> Decision:
     """Take the largest level of an offer that fits memory and deadline, or decline.
@@ -83,115 +98,90 @@ def decide(
         offer: the round, with the kept weights of each level.
         plan: the offer's plan.
         samples: the device's own.
-        host: where memory, speed and link are read.
+        host: where memory, speed, link and heat are read.
         calibration: of this plan on this device, at the levels on offer.
-        budget: the share of the memory that training may use.
+        budget: the share of the memory that training may use, and what a higher level needs.
         agent_bytes: resident memory of the agent itself.
+        experience: what is known from before; nothing by default.
         cost: peak memory and work of a step, from plan, kept counts, batch size and setup.
 
     Raises:
         EngineError: the kept counts do not fit the plan, or no engine runs it.
     """
-    base_bytes = agent_bytes + calibration.baseline_bytes + samples_bytes(plan, samples)
-    means = _read_means(host, calibration, budget, base_bytes, offer.seconds_left)
-    levels = _Levels(
-        offer=offer, plan=plan, samples=samples, calibration=calibration, means=means, cost=cost
+    known = experience or Experience()
+    means = _read_means(host, calibration, budget, agent_bytes, offer.seconds_left, known)
+    rows = Levels(
+        offer=offer, plan=plan, samples=samples, calibration=calibration, means=means, cost=cost,
+        held=frozenset(known.held_masks),
+    ).forecast()  # fmt: skip
+    if samples.trained < 1 or not known.verdict.allows:
+        reason = NO_SAMPLES if samples.trained < 1 else known.verdict.reason
+        return Decision(
+            level=None, rows=rows, means=means, experience=known, hold=known.hold, reason=reason
+        )
+    settled = settle(
+        [Room(level=row.level, fits=row.fits, spare=row.spare) for row in rows],
+        known.hold,
+        subject=_subject(offer, rows),
+        round_id=offer.round_id,
+        raise_after=budget.raise_after,
     )
-    rows = tuple(
-        levels.forecast(level, kept) for level, kept in zip(offer.levels, offer.kept, strict=True)
-    )
-    chosen = next((row for row in rows if row.fits), None) if samples.trained > 0 else None
-    if samples.trained < 1:
-        reason = NO_SAMPLES
-    elif chosen is None:
-        reason = why_declined(rows[-1], means)
+    chosen = next((row for row in rows if row.level == settled.level), None)
+    if chosen is None:
+        reason = why_declined(rows[-1], means, settled.hold)
     else:
-        reason = why_taken(rows, chosen, means)
+        reason = why_taken(rows, chosen, means, settled.hold, budget.raise_after)
     return Decision(
-        level=chosen.level if chosen else None,
+        level=settled.level,
         rows=rows,
-        memory_budget_bytes=means.memory_bytes,
-        deadline_s=offer.seconds_left,
-        reason=reason[:MAX_REASON],
+        means=means,
+        experience=known,
+        hold=settled.hold,
+        reason=reason,
     )
+
+
+def trainer_share(host: Host, budget: BudgetConfig, agent_bytes: int) -> int:
+    """Bytes that a trainer may take beside its agent at this moment."""
+    return max(0, min(_shares(host, host.memory(), budget, agent_bytes)) - agent_bytes)
+
+
+def _shares(
+    host: Host, memory: MemoryReading, budget: BudgetConfig, agent_bytes: int
+) -> tuple[int, int]:
+    """What agent and trainer may take together: by the fraction, and by the cap."""
+    # What the agent holds is taken already on a machine; a profile's figure knows of no agent.
+    taken = 0 if host.emulated else agent_bytes
+    share = taken + int(budget.memory_fraction * memory.available_bytes)
+    return share, share if budget.memory_mib is None else int(budget.memory_mib * MIB)
+
+
+def _subject(offer: Offer, rows: Sequence[LevelForecast]) -> str:
+    """What a level is a level of: stage 1 may keep everything at each."""
+    kept = "all" if rows[-1].keeps_all else "some"
+    return f"{offer.job} {offer.plan_digest[:16]} keeps {kept}"
 
 
 def _read_means(
     host: Host,
     calibration: Calibration,
     budget: BudgetConfig,
-    base_bytes: int,
+    agent_bytes: int,
     deadline_s: float,
+    known: Experience,
 ) -> Means:
     memory = host.memory()
-    share = int(budget.memory_fraction * memory.available_bytes)
-    cap = share if budget.memory_mib is None else int(budget.memory_mib * MIB)
+    share, cap = _shares(host, memory, budget, agent_bytes)
     return Means(
         memory_bytes=min(share, cap),
+        available_bytes=memory.available_bytes,
+        memory_source=memory.source,
         memory_is_estimated=memory.basis == "estimated" and share <= cap,
-        base_bytes=base_bytes,
+        agent_bytes=agent_bytes,
         deadline_s=deadline_s,
+        headroom=budget.headroom,
         speed=host.speed(calibration),
         link=host.link(),
+        correction=known.correction,
+        throttled=host.heat().throttled,
     )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Levels:
-    """What the levels of an offer are forecast from."""
-
-    offer: Offer
-    plan: Plan
-    samples: SampleCounts
-    calibration: Calibration
-    means: Means
-    cost: CostFunction
-
-    def forecast(self, level: float, kept: Sequence[int]) -> LevelForecast:
-        """With the largest micro-batch that fits; with the smallest, where none does."""
-        timing, means, batch_size = (
-            self.calibration.levels[level],
-            self.means,
-            self.offer.batch_size,
-        )
-        whole = self._setup(timing, kept, batch_size)
-        work = self.cost(self.plan, kept, batch_size, whole).multiply_adds
-        for micro_batch in sorted(timing.step_s, reverse=True):
-            setup = self._setup(timing, kept, micro_batch)
-            peak = means.base_bytes + self._training_bytes(kept, setup)
-            if peak <= means.memory_bytes:
-                break
-        steps = math.ceil(self.samples.trained / batch_size) * self.offer.epochs
-        if self.offer.steps is not None:
-            steps = min(steps, self.offer.steps)
-        step_s = work / means.speed.at(level) * timing.slowdown(setup.micro_batch)
-        transfer_s = self._transfer_s(sum(kept) + self.plan.num_dense)
-        round_s = TRAINER_START_S + steps * step_s + transfer_s
-        return LevelForecast(
-            level=level,
-            keeps_all=sum(kept) == self.plan.num_prunable,
-            setup=setup,
-            is_divided=setup.micro_batch < batch_size,
-            peak_bytes=peak,
-            training_s=steps * step_s,
-            transfer_s=transfer_s,
-            round_s=round_s,
-            fits_memory=peak <= means.memory_bytes,
-            fits_deadline=round_s <= means.deadline_s,
-        )
-
-    def _setup(self, timing: LevelTiming, kept: Sequence[int], micro_batch: int) -> EngineSetup:
-        return timing.setup(kept_by_name(self.plan, kept), micro_batch)
-
-    def _training_bytes(self, kept: Sequence[int], setup: EngineSetup) -> int:
-        batch_size = self.offer.batch_size
-        engine_bytes = self.cost(self.plan, kept, batch_size, setup).peak_bytes
-        return training_bytes(
-            self.plan, kept, batch_size, engine_bytes,
-            evolves=self.offer.evolve, probes=self.offer.probe,
-        )  # fmt: skip
-
-    def _transfer_s(self, values: int) -> float:
-        link = self.means.link
-        rates = (link.down_bytes_per_s, link.up_bytes_per_s)
-        return sum(values * BYTES_PER_VALUE / rate for rate in rates if rate is not None)

@@ -55,6 +55,18 @@ def _bench(options: argparse.Namespace) -> int:
     return run(options)
 
 
+def _explain(options: argparse.Namespace) -> int:
+    from edge_client.explain import run
+
+    return run(options)
+
+
+def _profile(options: argparse.Namespace) -> int:
+    from edge_client.probe.command import run
+
+    return run(options)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="edge-client",
@@ -67,7 +79,9 @@ def _parser() -> argparse.ArgumentParser:
         "run",
         help="take part in the jobs of an aggregator",
         epilog="[budget] in client.toml bounds what training may use: memory_fraction (0.5) and "
-        "memory_mib, of memory; threads (1), the most; engine (auto, sparse or graph).",
+        "memory_mib, of memory; threads (1), the most; engine (auto, sparse or graph). A level is "
+        "raised after raise_after (3) offers that leave headroom (0.1) of memory and time. "
+        'policy = "policy.toml" says when the device may train. docs/budget.md has it all.',
     )
     run.add_argument("config", type=Path, metavar="client.toml", help="who the device is")
     run.add_argument(
@@ -85,6 +99,42 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_arguments(bench)
     bench.set_defaults(command=_bench)
+    explain = commands.add_parser(
+        "explain",
+        help="show the last decision of a device: each level's forecast, and why",
+        description="The last answer to an offer, from the device's store: what each level would "
+        "take, what there was, and why one was taken or none. The agent need not run.",
+        epilog="Exit codes: 0, or 1 if no round was offered yet. docs/budget.md explains the page.",
+    )
+    explain.add_argument("config", type=Path, metavar="client.toml", help="who the device is")
+    explain.add_argument("--json", action="store_true", help="print a document for programs")
+    explain.set_defaults(command=_explain)
+    profile = commands.add_parser(
+        "profile",
+        help="measure what this device has: processor, memory, storage, network, heat, power",
+        description="What this device has to train with, in less than ten seconds. Kernel speed, "
+        "memory bandwidth and write speed are kept, and measured again where something that they "
+        "depend on has changed, or after 30 days; all else is read anew every time. What cannot "
+        "be read is called unknown, with the reason. Progress is on stderr.",
+        epilog="docs/devices.md says what every figure means.",
+    )
+    profile.add_argument(
+        "config",
+        type=Path,
+        nargs="?",
+        metavar="client.toml",
+        help="measure the storage of this device's store, keep the figures there, and show how "
+        "fast its transfers were",
+    )
+    profile.add_argument(
+        "--path",
+        type=Path,
+        metavar="FOLDER",
+        help="without client.toml: measure the storage of this folder (default: the current one)",
+    )
+    profile.add_argument("--again", action="store_true", help="measure even if figures were kept")
+    profile.add_argument("--json", action="store_true", help="print a document for programs")
+    profile.set_defaults(command=_profile)
     return parser
 
 

@@ -37,12 +37,16 @@ class BudgetConfig:
         threads: the most that the trainer may use; it takes fewer where that is as fast.
         engine: `auto` takes what is fastest here, layer by layer; `sparse` the sparse kernels
             alone, whose results are the same to the bit in every run; `graph` onnxruntime alone.
+        headroom: share of memory and time that a level must leave before it is raised to.
+        raise_after: offers in a row that leave it.
     """
 
     memory_fraction: float = 0.5
     memory_mib: float | None = None
     threads: int = 1
     engine: str = "auto"
+    headroom: float = 0.1
+    raise_after: int = 3
 
     def __post_init__(self) -> None:
         if not 0 < self.memory_fraction <= 1:
@@ -53,6 +57,10 @@ class BudgetConfig:
             raise ValueError(f"threads must be 1 to {MAX_THREADS}, got {self.threads}")
         if self.engine not in ("auto", *ENGINES):
             raise ValueError(f"engine must be auto, {' or '.join(ENGINES)}, got {self.engine!r}")
+        if not 0 <= self.headroom <= 1:
+            raise ValueError(f"headroom must be in [0, 1], got {self.headroom}")
+        if not 1 <= self.raise_after <= 1000:
+            raise ValueError(f"raise_after must be 1 to 1000, got {self.raise_after}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +70,9 @@ class ClientConfig:
     Attributes:
         device, site: its name, and the fleet's; both are levels of its topics.
         store: folder of its state: plans, masks, the outbox.
-        profile: a board to stand in for the real host (`raspberry-pi-4b-2gb`), or None.
+        profile: a board to stand in for the real host (`raspberry-pi-4b-2gb`, or the path of a
+            profile), or None.
+        policy: a file that says when the device may train (docs/budget.md), or None for always.
     """
 
     device: str
@@ -70,6 +80,7 @@ class ClientConfig:
     store: Path
     data: DataConfig
     profile: str | None = None
+    policy: Path | None = None
     broker: BrokerConfig = field(default_factory=BrokerConfig)
     budget: BudgetConfig = field(default_factory=BudgetConfig)
 

@@ -8,15 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, Protocol
 
 from edge_client.calibration import Calibration
+from edge_client.probe.board import read_model
+from edge_client.probe.heat import HeatReading, read_heat
+from edge_client.probe.link import LinkEstimate
 from edge_client.probe.memory import MemoryReading, read_memory
-from edge_client.probe.model import read_model
+from edge_client.probe.power import PowerReading, read_power
 from fedsparse.boards import Board, Figure, load_board
 from fedsparse.errors import ConfigError
 
 MIB: Final = 2**20
+HERE: Final = Path()
+SPEED_KEYS: Final = (
+    "compute.multiply_adds_per_s (or clock_hz, fma_lanes_per_cycle, load_lanes_per_cycle and "
+    "pipeline, which it is estimated from)"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,15 +84,37 @@ class Host(Protocol):
         """Network rates."""
         ...
 
+    def heat(self) -> HeatReading:
+        """How warm it is, and whether it is slowed down for that."""
+        ...
+
+    def power(self) -> PowerReading:
+        """What feeds it."""
+        ...
+
 
 class RealHost:
-    """The machine itself: limits of the system, its control groups and this process count."""
+    """The machine itself: limits of the system, its control groups and this process count.
+
+    Args:
+        memory, heat, power: read it.
+        link: what recent transfers say; by default nothing, for nothing is sent only to measure.
+    """
 
     emulated: Final = False
 
-    def __init__(self, memory: Callable[[], MemoryReading] = read_memory) -> None:
+    def __init__(
+        self,
+        memory: Callable[[], MemoryReading] = read_memory,
+        link: Callable[[], LinkEstimate] = LinkEstimate,
+        heat: Callable[[], HeatReading] = read_heat,
+        power: Callable[[], PowerReading] = read_power,
+    ) -> None:
         self.board = read_model()
         self._memory = memory
+        self._link = link
+        self._heat = heat
+        self._power = power
 
     def memory(self) -> MemoryReading:
         """Memory at this moment, as limited."""
@@ -94,8 +125,21 @@ class RealHost:
         return SpeedReading(multiply_adds_per_s=calibration.speeds, basis="measured")
 
     def link(self) -> LinkReading:
-        """Unknown: nothing is sent only to measure."""
-        return LinkReading(up_bytes_per_s=None, down_bytes_per_s=None, basis="unknown")
+        """The rates of recent transfers."""
+        estimate = self._link()
+        return LinkReading(
+            up_bytes_per_s=estimate.up_bytes_per_s,
+            down_bytes_per_s=estimate.down_bytes_per_s,
+            basis="measured" if estimate.transfers else "unknown",
+        )
+
+    def heat(self) -> HeatReading:
+        """As the system's sensors tell."""
+        return self._heat()
+
+    def power(self) -> PowerReading:
+        """As the system tells."""
+        return self._power()
 
 
 class EmulatedHost:
@@ -116,9 +160,7 @@ class EmulatedHost:
         self._profile = board
         self._real = real
         self._available = _needed(board, "memory.available_mib", board.memory.available_mib)
-        self._speed = _needed(
-            board, "compute.multiply_adds_per_s", board.compute.multiply_adds_per_s
-        )
+        self._speed = _needed(board, SPEED_KEYS, board.speed)
 
     def memory(self) -> MemoryReading:
         """The profile's memory, or what the real machine has left where that is less."""
@@ -148,11 +190,27 @@ class EmulatedHost:
             basis=known.basis if known else "unknown",
         )
 
+    def heat(self) -> HeatReading:
+        """The machine's: what runs hot is what really runs."""
+        return self._real.heat()
 
-def open_host(profile: str | None) -> Host:
-    """The host that `client.toml` asks for: a board's profile, or None for the machine itself."""
-    real = RealHost()
-    return real if profile is None else EmulatedHost(load_board(profile), real)
+    def power(self) -> PowerReading:
+        """The machine's."""
+        return self._real.power()
+
+
+def open_host(
+    profile: str | None, *, link: Callable[[], LinkEstimate] = LinkEstimate, folder: Path = HERE
+) -> Host:
+    """The host that `client.toml` asks for.
+
+    Args:
+        profile: a board's name or the path of its profile; None is the machine itself.
+        link: what recent transfers of the machine itself say.
+        folder: from which a relative path is taken.
+    """
+    real = RealHost(link=link)
+    return real if profile is None else EmulatedHost(load_board(profile, folder=folder), real)
 
 
 def _needed(board: Board, key: str, figure: Figure | None) -> Figure:

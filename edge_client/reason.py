@@ -3,91 +3,60 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from typing import Final
 
-from edge_client.host import LinkReading, SpeedReading
-from edge_client.runtime.setup import EngineSetup
+from edge_client.forecast import LevelForecast, Means
+from edge_client.hysteresis import Hold
 
 MIB: Final = 2**20
-MAX_REASON: Final = 240
+MAX_REASON: Final = 360
 NO_SAMPLES: Final = "declined: the device has no training samples"
+WORTH_TELLING: Final = 0.05  # a correction below that is noise
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LevelForecast:
-    """What one level would take on this device.
-
-    Attributes:
-        keeps_all: whether the level keeps every weight, as stage 1 may ask at any level.
-        setup: how its steps would be run.
-        is_divided: whether a batch goes through in several micro-batches.
-        peak_bytes: agent and trainer together, at their highest.
-        training_s: of all steps of a round.
-        transfer_s: of the values, down and up; 0 in a direction whose rate is unknown.
-        round_s: start of the trainer, training and transfer.
-    """
-
-    level: float
-    keeps_all: bool
-    setup: EngineSetup
-    is_divided: bool
-    peak_bytes: int
-    training_s: float
-    transfer_s: float
-    round_s: float
-    fits_memory: bool
-    fits_deadline: bool
-
-    @property
-    def fits(self) -> bool:
-        """Whether the device can take the level."""
-        return self.fits_memory and self.fits_deadline
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Means:
-    """What a forecast is held against, read once for a decision.
-
-    Attributes:
-        memory_bytes: that agent and trainer may take together.
-        base_bytes: what they take at every level: agent, trainer, samples.
-    """
-
-    memory_bytes: int
-    memory_is_estimated: bool
-    base_bytes: int
-    deadline_s: float
-    speed: SpeedReading
-    link: LinkReading
-
-
-def why_taken(rows: Sequence[LevelForecast], chosen: LevelForecast, means: Means) -> str:
+def why_taken(
+    rows: Sequence[LevelForecast],
+    chosen: LevelForecast,
+    means: Means,
+    hold: Hold | None,
+    raise_after: int,
+) -> str:
     """The level, how it is trained, what that takes, and what stood against the next level."""
-    notes = ", ".join(note for note in (_speed_note(means), _link_note(means)) if note)
-    return (
+    notes = ", ".join(_time_notes(means))
+    sentence = (
         f"{chosen.level:g}: {_how(chosen)}, round {_seconds_up(chosen.round_s)} of "
         f"{_seconds_down(means.deadline_s)} s{f' ({notes})' if notes else ''}, "
         f"memory {_mib_up(chosen.peak_bytes)} of {_mib_up(means.memory_bytes)} MiB"
-        f"{' (estimated)' if means.memory_is_estimated else ''}{_next_larger(rows, chosen)}"
+        f"{_memory_notes(means)}"
     )
+    waiting = hold.offers if hold is not None and hold.rising else 0
+    return _with_notes(sentence, [_next_larger(rows, chosen, waiting, raise_after), *_broken(hold)])
 
 
-def why_declined(smallest: LevelForecast, means: Means) -> str:
+def why_declined(smallest: LevelForecast, means: Means, hold: Hold | None) -> str:
     """What even the smallest level would take, and what there is."""
     needs = []
     if not smallest.fits_memory:
         label = ", estimated" if means.memory_is_estimated else ""
         needs.append(f"{_mib_up(smallest.peak_bytes)} MiB (has {means.memory_bytes // MIB}{label})")
     if not smallest.fits_deadline:
-        notes = "".join(f", {note}" for note in (_speed_note(means), _link_note(means)) if note)
+        notes = "".join(f", {note}" for note in _time_notes(means))
         needs.append(
             f"{_seconds_up(smallest.round_s)} s (has {_seconds_down(means.deadline_s)}{notes})"
         )
     divided = f" in {_parts(smallest)}" if smallest.is_divided else ""
     what = "the dense model" if smallest.keeps_all else f"{smallest.level:g}"
-    return f"declined: {what}{divided} needs {' and '.join(needs)}"
+    sentence = f"declined: {what}{divided} needs {' and '.join(needs)}"
+    return _with_notes(sentence, _broken(hold))
+
+
+def _with_notes(sentence: str, notes: Iterable[str]) -> str:
+    """As many notes as there is room for."""
+    for note in notes:
+        if note and len(sentence) + len(note) + 2 <= MAX_REASON:
+            sentence = f"{sentence}; {note}"
+    return sentence[:MAX_REASON]
 
 
 def _how(row: LevelForecast) -> str:
@@ -101,16 +70,39 @@ def _parts(row: LevelForecast) -> str:
     return f"micro-batches of {row.setup.micro_batch}"
 
 
-def _next_larger(rows: Sequence[LevelForecast], chosen: LevelForecast) -> str:
+def _next_larger(
+    rows: Sequence[LevelForecast], chosen: LevelForecast, waiting: int, raise_after: int
+) -> str:
     index = rows.index(chosen)
     if index == 0:
         return ""
     larger, needs = rows[index - 1], []
+    if larger.fits:
+        counted = f"{waiting} of {raise_after} offers" if waiting else "not enough to spare"
+        return f"{larger.level:g} would fit, and waits ({counted})"
     if not larger.fits_deadline:
         needs.append(f"{_seconds_up(larger.round_s)} s")
     if not larger.fits_memory:
         needs.append(f"{_mib_up(larger.peak_bytes)} MiB")
-    return f"; {larger.level:g} would take {' and '.join(needs)}"
+    return f"{larger.level:g} would take {' and '.join(needs)}"
+
+
+def _broken(hold: Hold | None) -> list[str]:
+    return [f"before: {hold.broken}"] if hold is not None and hold.broken else []
+
+
+def _time_notes(means: Means) -> list[str]:
+    factor = means.correction.time_factor
+    corrected = f"{factor:.2g} x calibrated" if abs(factor - 1) >= WORTH_TELLING else ""
+    throttled = "throttled now" if means.throttled else ""
+    return [note for note in (_speed_note(means), corrected, throttled, _link_note(means)) if note]
+
+
+def _memory_notes(means: Means) -> str:
+    factor = means.correction.memory_factor
+    notes = ["estimated"] if means.memory_is_estimated else []
+    notes += [f"{factor:.2g} x forecast"] if factor - 1 >= WORTH_TELLING else []
+    return f" ({', '.join(notes)})" if notes else ""
 
 
 def _speed_note(means: Means) -> str:

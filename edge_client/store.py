@@ -4,9 +4,14 @@ plans/<digest>.json          the models it has seen
 plans/<digest>.graph         the training graphs of those that are one
 masks/<digest>.bits          packed mask bits in plan order
 calibrations/<key>.json      measured speed of the training kernels
+calibrations/<key>.learnt    what tasks really took, against forecasts from it
+level.json                   the level taken before, and what may raise it
+decision.json                the last answer to an offer, with the figures behind it
 outbox/update.frame          an update that has no receipt yet
 outbox/update.residual       what its encoding lost
 residual                     what the encoding of accepted updates lost, for the next one
+profile.json                 what `edge-client profile` measured of the device
+link.json                    how fast recent transfers were
 task/                        the task at hand: frame, request, what its trainer said
 incoming/                    chunks of what is being received
 """
@@ -18,11 +23,17 @@ import os
 from pathlib import Path
 from typing import Final
 
+from edge_client.probe.link import FILE as LINK_FILE
 from fedsparse.durable import write_durably
 from fedsparse.errors import ConfigError, PlanError
 from fedsparse.plan import Plan
 
 MASKS_KEPT: Final = 16
+
+
+def decision_path(root: Path) -> Path:
+    """Where a device with this store keeps its last decision."""
+    return root / "decision.json"
 
 
 class Store:
@@ -68,6 +79,11 @@ class Store:
         """The update there is done with, one way or another."""
         self.outbox.unlink(missing_ok=True)
         self.lost.unlink(missing_ok=True)
+
+    @property
+    def link(self) -> Path:
+        """How fast recent transfers were (edge_client/probe/link.py)."""
+        return self.root / LINK_FILE
 
     @property
     def task(self) -> Path:
@@ -135,6 +151,20 @@ class Store:
     def calibration_path(self, key: str) -> Path:
         """Where the calibration of this key is, or would be."""
         return self.root / "calibrations" / f"{key}.json"
+
+    def correction_path(self, key: str) -> Path:
+        """Where what was learnt of this calibration is, or would be."""
+        return self.root / "calibrations" / f"{key}.learnt"
+
+    @property
+    def hold(self) -> Path:
+        """The level taken before (edge_client/hysteresis.py)."""
+        return self.root / "level.json"
+
+    @property
+    def decision(self) -> Path:
+        """The last decision (edge_client/decision.py)."""
+        return decision_path(self.root)
 
     def held_masks(self) -> tuple[str, ...]:
         """Digests of the masks that are here, latest first."""

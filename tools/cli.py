@@ -25,7 +25,9 @@ from fedsparse.errors import FedSparseError
 from tools.bench.cli import app as bench_app
 from tools.data_cli import app as data_app
 from tools.demo.cli import demo, report
+from tools.devices_cli import devices
 from tools.model_cli import app as model_app
+from tools.profiles.cli import app as profiles_app
 
 EXIT_FAULT: Final = 2
 LOG_FORMAT: Final = "time=%(asctime)s level=%(levelname)s %(message)s"
@@ -50,8 +52,10 @@ app = typer.Typer(
 )
 app.command()(demo)
 app.command()(report)
+app.command()(devices)
 app.add_typer(model_app, name="model", help="Models from torch or ONNX to plans.")
 app.add_typer(data_app, name="data", help="Data sets: split among devices, fetch, describe.")
+app.add_typer(profiles_app, name="profiles", help="Boards: list, show, make from measurements.")
 app.add_typer(bench_app, name="bench", help="Measure: accuracy, time, memory, predictions.")
 
 

@@ -8,12 +8,15 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
+from edge_client.agent.answers import Answers
 from edge_client.agent.choice import Answer, CalibrationMissing, Chooser, PlanMissing
+from edge_client.agent.ledger import Learner, Ledger
+from edge_client.agent.outbox import UpdateOutbox
 from edge_client.agent.process import TRAINER, Outcome, TrainerProcess
 from edge_client.config import ClientConfig
 from edge_client.host import Host
 from edge_client.memory import peak_rss_bytes
-from edge_client.runtime.setup import EngineSetup
+from edge_client.policy_file import PolicyFile
 from edge_client.store import Store
 from edge_client.trainer.request import CalibrateRequest, TrainRequest
 from fedsparse.durable import write_durably
@@ -22,7 +25,7 @@ from fedsparse.rounds import client
 from fedsparse.rounds.client import ClientRounds, Phase
 from fedsparse.transport.base import Connected, Disconnected
 from fedsparse.transport.channel import Channel, Delivered, Rejected
-from fedsparse.wire.headers import decode_message, encode_message, split_parts
+from fedsparse.wire.headers import encode_message, split_parts
 from fedsparse.wire.messages import (
     MAX_TEXT,
     Failure,
@@ -32,7 +35,6 @@ from fedsparse.wire.messages import (
     Ready,
     Receipt,
     Task,
-    Update,
     Verdict,
 )
 
@@ -42,6 +44,7 @@ CALIBRATION_LIMIT_S: Final = 120.0
 BUSY_POLL_S: Final = 0.02
 IDLE_POLL_S: Final = 5.0
 RECEIPT_S: Final = 20.0  # so long without a receipt, an update is sent again
+HEAT_S: Final = 5.0  # how often the temperature is read while a task is at work
 
 
 class Agent:
@@ -53,6 +56,9 @@ class Agent:
         host: where its means are read.
         channel: its way to the aggregator.
         trainer: the command that starts a trainer.
+
+    Raises:
+        ConfigError: the policy is missing or invalid.
     """
 
     def __init__(
@@ -66,15 +72,23 @@ class Agent:
         self._config = config
         self._store = store
         self._channel = channel
-        self._chooser = Chooser(config=config, store=store, host=host)
+        self._ledger = Ledger(store)
+        self._chooser = Chooser(
+            config=config,
+            store=store,
+            host=host,
+            policy=PolicyFile(config.policy),
+            ledger=self._ledger,
+        )
+        self._answers = Answers(self._chooser, self._ledger, channel)
+        self._outbox = UpdateOutbox(store)
         self._command = trainer
         self._rounds = ClientRounds()
         self._trainer: TrainerProcess | None = None
         self._calibrating = False
-        self._answer: Answer | None = None
         self._task: Task | None = None
         self._upload_again_s = 0.0
-        self._bad_data: tuple[int, str] | None = None  # when the file was written, what is wrong
+        self._heat_s = 0.0
 
     def step(self) -> None:
         """Wait for the next thing to happen, and deal with it."""
@@ -90,6 +104,9 @@ class Agent:
         self._watch_trainer()
         if self._rounds.phase is Phase.UPLOADING and time.monotonic() >= self._upload_again_s:
             self._upload()  # a broker may acknowledge an update and lose it
+        offer = self._rounds.offer
+        if self._rounds.phase is Phase.IDLE and self._answers.has_changed(offer) and offer:
+            self._perform(self._rounds.offered(offer))
 
     def close(self) -> None:
         """End the trainer, and say goodbye."""
@@ -109,7 +126,7 @@ class Agent:
                 log.warning("ignored=%s", type(message).__name__)
 
     def _on_receipt(self, receipt: Receipt) -> None:
-        waiting = self._outbox()
+        waiting = self._outbox.read()
         if waiting is None:
             return
         effects = self._rounds.received(receipt, hashlib.sha256(waiting[1]).hexdigest())
@@ -132,7 +149,7 @@ class Agent:
                 case client.Decide(offer=offer):
                     self._decide(offer)
                 case client.AnswerAgain():
-                    self._send_answer()
+                    self._answers.send()
                 case client.KeepPlan(task=task, body=body):
                     self._keep_plan(task, body)
                 case client.Train(task=task, body=body):
@@ -148,39 +165,23 @@ class Agent:
         """Answer an offer, unless its update is waiting or something is missing first."""
         if self._calibrating:
             return  # the answer follows when the measurement is done
-        if self._outbox_is_for(offer):
+        if self._outbox.is_for(offer):
             self._perform(self._rounds.in_outbox())
             return
-        if self._bad_data is not None and self._bad_data[0] == self._data_changed_ns():
-            choice: Answer | PlanMissing | CalibrationMissing = self._chooser.decline(
-                offer, self._bad_data[1]
-            )
-        else:
-            choice = self._chooser.choose(offer)
-        if isinstance(choice, CalibrationMissing):
-            log.info("calibrating=yes plan=%s", offer.plan_digest[:12])
-            self._calibrate(choice.request)
-            return
-        if isinstance(choice, PlanMissing):
-            ready = Ready(
-                job=offer.job,
-                round_id=offer.round_id,
-                attempt=offer.attempt,
-                level=None,
-                has_plan=False,
-            )
-            self._answer = Answer(ready=ready)
-            self._send_answer()
-            return
-        self._answer = choice
-        self._send_answer()
-        ready = choice.ready
-        self._rounds.decided(takes_part=ready.level is not None)
-        log.info("round=%d level=%s reason=%r", offer.round_id, ready.level, ready.reason)
+        match self._answers.find(offer):
+            case CalibrationMissing(request=request):
+                log.info("calibrating=yes plan=%s", offer.plan_digest[:12])
+                self._calibrate(request)
+            case PlanMissing():
+                self._answers.ask_for_plan(offer)
+            case Answer() as answer:
+                self._answers.give(answer)
+                self._answered(answer.ready)
 
-    def _send_answer(self) -> None:
-        if self._answer is not None:
-            self._channel.send(None, self._answer.ready)
+    def _answered(self, ready: Ready) -> None:
+        """Wait for what follows an answer."""
+        self._rounds.decided(takes_part=ready.level is not None)
+        log.info("round=%d level=%s reason=%r", ready.round_id, ready.level, ready.reason)
 
     def _keep_plan(self, task: Task, body: bytes) -> None:
         parts = split_parts(task.parts, body)
@@ -192,30 +193,6 @@ class Agent:
             return
         if self._rounds.offer is not None:
             self._decide(self._rounds.offer)
-
-    def _outbox_is_for(self, offer: Offer) -> bool:
-        """Whether an update for this round was trained before; a damaged one is removed."""
-        waiting = self._outbox()
-        if waiting is None:
-            return False
-        if waiting[0].job == offer.job:
-            return waiting[0].round_id == offer.round_id
-        self._store.outbox.unlink()
-        return False
-
-    def _outbox(self) -> tuple[Update, memoryview] | None:
-        """The update that waits for its receipt; a damaged one is removed."""
-        try:
-            message, body = decode_message(self._store.outbox.read_bytes())
-        except FileNotFoundError:
-            return None
-        except FedSparseError as error:
-            log.warning("outbox=damaged reason=%r", str(error))
-        else:
-            if isinstance(message, Update):
-                return message, body
-        self._store.outbox.unlink()
-        return None
 
     def _calibrate(self, request: CalibrateRequest) -> None:
         self._calibrating = True
@@ -234,7 +211,7 @@ class Agent:
             data=str(self._config.data.path),
             holdout=self._config.data.holdout,
             output=str(self._store.outbox),
-            setup=self._setup_for(task),
+            setup=self._answers.setup_for(task),
             agent_rss_bytes=peak_rss_bytes(),
             residual=str(self._store.residual),
             lost=str(self._store.lost),
@@ -251,17 +228,13 @@ class Agent:
         plan = self._store.load_plan(task.plan_digest)
         return str(self._store.graph_path(plan) or "") if plan is not None else ""
 
-    def _setup_for(self, task: Task) -> EngineSetup:
-        """As was decided for the task's level."""
-        setups = self._answer.setups if self._answer is not None else {}
-        return setups.get(task.level, EngineSetup(micro_batch=task.batch_size))
-
     def _start_trainer(self, request: TrainRequest | CalibrateRequest, limit_s: float) -> None:
         self._trainer = TrainerProcess(request, self._store.task, limit_s, self._command)
 
     def _watch_trainer(self) -> None:
         outcome = self._trainer.poll() if self._trainer else None
         if outcome is None:
+            self._watch_heat()
             return
         self._trainer = None
         if self._calibrating:
@@ -271,13 +244,39 @@ class Agent:
             need = Need(what="mask", job=self._task.job, round_id=self._task.round_id)
             self._channel.send(None, need)
         elif outcome.reason:
-            if outcome.bad_data:
-                self._bad_data = (self._data_changed_ns(), outcome.reason)
+            self._learn_from_failure(outcome)
             self._give_up(outcome.reason)
-        elif self._outbox() is None:
+        elif (made := self._outbox.read()) is None:
             self._give_up("the trainer left no update")
         else:
+            learner = self._learner()
+            if learner is not None and self._task is not None:
+                self._ledger.trained(learner, self._task, made[0], outcome.seconds)
             self._perform(self._rounds.trained())
+
+    def _learn_from_failure(self, outcome: Outcome) -> None:
+        if outcome.bad_data:
+            self._answers.data_are_bad(outcome.reason)
+        learner = self._learner()
+        if learner is None or self._task is None:
+            return
+        if outcome.no_memory:
+            self._ledger.killed(learner, self._task)
+        elif outcome.too_late:
+            self._ledger.late(learner, self._task)
+
+    def _learner(self) -> Learner | None:
+        answer = self._answers.current
+        return answer.learner if answer is not None else None
+
+    def _watch_heat(self) -> None:
+        """A task that has begun is finished, but for a temperature beyond the policy's limit."""
+        if self._calibrating or self._trainer is None or time.monotonic() < self._heat_s:
+            return
+        self._heat_s = time.monotonic() + HEAT_S
+        if reason := self._chooser.stop_reason():
+            self._stop_trainer()
+            self._give_up(reason)
 
     def _calibrated(self, outcome: Outcome) -> None:
         self._calibrating = False
@@ -288,9 +287,9 @@ class Agent:
             self._decide(offer)
             return
         log.error("calibration=failed reason=%r", outcome.reason)
-        self._answer = self._chooser.decline(offer, f"calibration failed: {outcome.reason}")
-        self._send_answer()
-        self._rounds.decided(takes_part=False)
+        answer = self._chooser.decline(offer, f"calibration failed: {outcome.reason}")
+        self._answers.give(answer)
+        self._answered(answer.ready)
 
     def _give_up(self, reason: str) -> None:
         """The task cannot be done: tell the operator, and wait for the next round."""
@@ -303,13 +302,6 @@ class Agent:
             self._channel.send(None, failure)
         self._perform(effects)
 
-    def _data_changed_ns(self) -> int:
-        """When the samples were last written; 0 where there is no such file."""
-        try:
-            return self._config.data.path.stat().st_mtime_ns
-        except OSError:
-            return 0
-
     def _stop_trainer(self) -> None:
         if self._trainer is not None and not self._calibrating:
             self._trainer.stop()
@@ -317,7 +309,7 @@ class Agent:
 
     def _upload(self) -> None:
         self._upload_again_s = time.monotonic() + RECEIPT_S
-        waiting = self._outbox()
+        waiting = self._outbox.read()
         if waiting is None:
             log.error("outbox=lost; the device takes part again in the next round")
         else:

@@ -12,6 +12,7 @@ from edge_client.agent.agent import Agent
 from edge_client.config import ClientConfig
 from edge_client.data.header import count_samples
 from edge_client.host import open_host
+from edge_client.probe.link import LinkLog
 from edge_client.store import Store
 from fedsparse import __version__
 from fedsparse.config import load
@@ -38,7 +39,8 @@ def run(path: Path) -> int:
     if count_samples(config.data.path)[0] == 0:  # is to fail here, not in a round
         raise DataError(f"{config.data.path}: no samples: x is empty")
     store = Store(config.store)
-    host = open_host(config.profile)
+    links = LinkLog(store.link)
+    host = open_host(config.profile, link=lambda: links.estimate, folder=path.resolve().parent)
     status = Status(
         device=config.device,
         online=True,
@@ -58,6 +60,7 @@ def run(path: Path) -> int:
         device=config.device,
         spool=store.root / "incoming",
         status=status,
+        on_transfer=links.record,
     )
     log.info(
         "device=%s site=%s board=%r version=%s", config.device, config.site, host.board, __version__

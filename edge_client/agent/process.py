@@ -8,13 +8,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Final
 
 from edge_client.trainer.request import (
     EXIT_BAD_DATA,
     EXIT_MASK_MISSING,
+    EXIT_NO_MEMORY,
     EXIT_OK,
     LESS_MEMORY,
     Request,
@@ -31,11 +32,21 @@ ENVIRONMENT: Final = {"OPENBLAS_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": "13
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """How a trainer ended; `reason` is empty where it did its work."""
+    """How a trainer ended.
+
+    Attributes:
+        reason: empty where it did its work.
+        seconds: of its process.
+        no_memory: whether it was killed, or refused memory.
+        too_late: whether it was ended at its limit.
+    """
 
     mask_missing: bool = False
     bad_data: bool = False
+    no_memory: bool = False
+    too_late: bool = False
     reason: str = ""
+    seconds: float = 0.0
 
 
 class TrainerProcess:
@@ -57,7 +68,7 @@ class TrainerProcess:
         path = folder / "request.json"
         write_durably(path, to_json(request).encode())
         self._limit_s = limit_s
-        self._deadline = time.monotonic() + limit_s
+        self._began = time.monotonic()
         self._stderr: IO[bytes] = (folder / "stderr.txt").open("w+b")
         self._too_late = False
         try:
@@ -76,21 +87,26 @@ class TrainerProcess:
         """How it ended; None while it runs (one past its limit is killed here)."""
         code = self._process.poll()
         if code is None:
-            if time.monotonic() > self._deadline:
+            if self._seconds > self._limit_s:
                 self._too_late = True
                 self._process.kill()
             return None
         last_line = self._last_line()
         self._stderr.close()
         if self._too_late:
-            return Outcome(reason=f"not done after {self._limit_s:.0f} s, the round's deadline")
-        return _outcome(code, last_line)
+            reason = f"not done after {self._limit_s:.0f} s, the round's deadline"
+            return Outcome(too_late=True, reason=reason, seconds=self._seconds)
+        return replace(_outcome(code, last_line), seconds=self._seconds)
 
     def stop(self) -> None:
         """End it now."""
         self._process.kill()
         self._process.wait()
         self._stderr.close()
+
+    @property
+    def _seconds(self) -> float:
+        return time.monotonic() - self._began
 
     def _last_line(self) -> str:
         self._stderr.seek(0, 2)
@@ -106,7 +122,9 @@ def _outcome(code: int, last_line: str) -> Outcome:
         return Outcome(mask_missing=True)
     if code == -signal.SIGKILL:
         killed = "the trainer was killed, probably for want of memory"
-        return Outcome(reason=f"{killed}: {LESS_MEMORY}")
+        return Outcome(no_memory=True, reason=f"{killed}: {LESS_MEMORY}")
+    if code == EXIT_NO_MEMORY:
+        return Outcome(no_memory=True, reason=last_line)
     if code == EXIT_BAD_DATA:
         return Outcome(bad_data=True, reason=last_line)
     if code < 0:

@@ -8,21 +8,14 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
 
+from edge_client.probe.board import is_emulated, read_model
 from edge_client.probe.memory import system_memory
-from edge_client.probe.model import read_model
+from edge_client.probe.processor import cpuinfo, part_name
 from edge_client.runtime.native.library import Library
 from fedsparse import __version__
 
 ROOT: Final = Path("/")
 PACKAGES: Final = ("numpy", "onnxruntime", "torch")
-# Source: Linux, arch/arm64/include/asm/cputype.h; those of the boards that there are profiles of.
-ARM_CORES: Final = {
-    "0xd03": "Cortex-A53",
-    "0xd07": "Cortex-A57",
-    "0xd08": "Cortex-A72",
-    "0xd0b": "Cortex-A76",
-    "0xd42": "Cortex-A78AE",
-}
 MB: Final = 1e6
 
 
@@ -44,7 +37,7 @@ def describe_machine(library: Library, root: Path = ROOT) -> dict[str, Any]:
         "governor": _text(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         "max_mhz": _number(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_max_freq", 1e-3),
         "celsius": read_celsius(root),
-        "emulated": _is_emulated(root) or None,
+        "emulated": is_emulated(root) or None,
     }
     return {name: fact for name, fact in facts.items() if fact not in (None, "")}
 
@@ -65,23 +58,9 @@ def describe_versions() -> dict[str, str]:
     return found
 
 
-def _is_emulated(root: Path) -> bool:
-    """Whether a program plays an ARM processor: the kernel, which it does not play, tells."""
-    real = _text(root / "sys/devices/system/cpu/modalias") + _text(root / "proc/sys/kernel/arch")
-    return platform.machine() == "aarch64" and "x86" in real
-
-
 def _cpu(root: Path) -> str:
     """Its name on x86-64; on ARM the kinds of its cores."""
-    lines = _text(root / "proc/cpuinfo").splitlines()
-    pairs = [
-        (key.strip(), value.strip()) for key, _, value in (line.partition(":") for line in lines)
-    ]
-    names = [value for key, value in pairs if key == "model name"]
-    if names and platform.machine() == "x86_64":
-        return names[0]
-    parts = sorted({value for key, value in pairs if key == "CPU part"})
-    return " + ".join(ARM_CORES.get(part, f"ARM part {part}") for part in parts)
+    return " + ".join(dict.fromkeys(part_name(info) or "" for info in cpuinfo(root).values()))
 
 
 def _number(path: Path, scale: float) -> float | None:

@@ -5,12 +5,19 @@ from __future__ import annotations
 import resource
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Final
 
-ROOT: Final = Path("/")
+from edge_client.probe.groups import control_groups
+from edge_client.probe.kernel_files import ROOT, KernelFiles
+
 KIB: Final = 1024
 UNLIMITED: Final = 2**60  # cgroup v1 writes "no limit" as a number near 2**63
+# Of a hierarchy's version: limit, usage, what is page cache, what it is called.
+FILES: Final = {
+    1: ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file", "cgroup v1"),
+    2: ("memory.max", "memory.current", "inactive_file", "cgroup v2"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,21 +37,63 @@ class MemoryReading:
     basis: str = "measured"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SwapReading:
+    """What may be swapped to, which is reported and never counts as memory; None is unknown.
+
+    Attributes:
+        swap_bytes: of all swap spaces, those in compressed memory too.
+        zram_bytes: uncompressed size of the disks of compressed memory.
+        unknown: what could not be read, and why.
+    """
+
+    swap_bytes: int | None
+    zram_bytes: int | None
+    unknown: tuple[str, ...]
+
+
 def system_memory(root: Path = ROOT) -> MemoryReading:
     """Total and available memory as the kernel sees them (`/proc/meminfo`).
 
     Raises:
-        OSError: the kernel does not tell.
+        OSError: the kernel does not tell, or tells what cannot be.
     """
-    figures = {}
-    for line in (root / "proc/meminfo").read_text(encoding="ascii").splitlines():
-        name, _, rest = line.partition(":")
-        figures[name] = rest.split()[0]
-    try:
-        total, available = (int(figures[name]) * KIB for name in ("MemTotal", "MemAvailable"))
-    except (KeyError, ValueError) as error:
-        raise OSError(f"/proc/meminfo: {error!r}") from error
+    figures = _meminfo((root / "proc/meminfo").read_text(encoding="ascii", errors="replace"))
+    total, available = (figures.get(name) for name in ("MemTotal", "MemAvailable"))
+    if total is None or available is None or not 0 < total < UNLIMITED or available > total:
+        raise OSError(f"/proc/meminfo: {available} of {total} bytes available")
     return MemoryReading(total_bytes=total, available_bytes=available, source="system")
+
+
+def read_swap(root: Path = ROOT) -> SwapReading:
+    """Swap, and what of it is compressed memory.
+
+    Args:
+        root: the folder that stands for `/`.
+    """
+    files = KernelFiles(root)
+    swap = _meminfo(files.text("proc/meminfo") or "").get("SwapTotal")
+    if swap is None:
+        files.lack("swap", "no SwapTotal in /proc/meminfo")
+    zram: int | None = None
+    if (root / "sys/block").is_dir():
+        disks = files.names("sys/block", "zram*")
+        sizes = [files.number(f"{disk}/disksize", 0, UNLIMITED) for disk in disks]
+        zram = sum(size or 0 for size in sizes)
+    else:
+        files.lack("zram", "no /sys/block")
+    return SwapReading(swap_bytes=swap, zram_bytes=zram, unknown=tuple(files.unknown))
+
+
+def _meminfo(text: str) -> dict[str, int]:
+    """Bytes of the lines that hold a number of kibibytes."""
+    figures = {}
+    for line in text.splitlines():
+        name, _, rest = line.partition(":")
+        value = rest.split()[:1]
+        if value and value[0].isascii() and value[0].isdecimal():
+            figures[name] = int(value[0]) * KIB
+    return figures
 
 
 def read_memory(
@@ -74,31 +123,8 @@ def _address_space() -> Iterator[MemoryReading]:
 
 def _control_groups(root: Path) -> Iterator[MemoryReading]:
     """One reading for each limit that applies: the process's group and all above it."""
-    for line in _text(root / "proc/self/cgroup").splitlines():
-        hierarchy, _, rest = line.partition(":")
-        controllers, _, group = rest.partition(":")
-        mount = root / "sys/fs/cgroup"
-        if hierarchy == "0" and not controllers:
-            names = ("memory.max", "memory.current", "inactive_file", "cgroup v2")
-        elif "memory" in controllers.split(","):
-            mount /= "memory"
-            names = (
-                "memory.limit_in_bytes",
-                "memory.usage_in_bytes",
-                "total_inactive_file",
-                "cgroup v1",
-            )
-        else:
-            continue
-        for folder in _upwards(mount, group):
-            yield from _limit(folder, *names)
-
-
-def _upwards(mount: Path, group: str) -> Iterator[Path]:
-    """The folders from a group to the mount; in a container the outer ones do not exist."""
-    parts = [part for part in PurePosixPath(group).parts if part not in ("/", "..")]
-    for depth in range(len(parts), -1, -1):
-        yield mount.joinpath(*parts[:depth])
+    for group in control_groups(root, "memory"):
+        yield from _limit(group.folder, *FILES[group.version])
 
 
 def _limit(

@@ -2,11 +2,13 @@
 
 For each level: every layer's sparse against its dense kernels, one thread against several, the
 native engine against the graph; then what smaller micro-batches cost. Break-even densities are
-measured, never assumed.
+measured, never assumed. What does not fit in memory is not tried: a batch then takes as long as in
+the largest parts that do, and a level that does not fit at all as long as its work says.
 """
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +21,7 @@ import numpy as np
 from edge_client.calibration import LayerTiming, LevelTiming, kept_by_name
 from edge_client.runtime.cost import sparse_cost
 from edge_client.runtime.engine import Engine
+from edge_client.runtime.engine_cost import engine_cost
 from edge_client.runtime.engines import Optimizer, graph_engine_is_here, open_engine
 from edge_client.runtime.micro_batches import micro_batches, passes
 from edge_client.runtime.native.timed import TimedLibrary
@@ -37,6 +40,7 @@ SOON: Final = 1.0  # times what one measurement may take
 MOST_RUNS: Final = 30
 WORTH_CHANGE: Final = 0.95  # threads or another engine must take this share of the time, or less
 AUTO: Final = "auto"
+MIB: Final = 2**20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,11 +52,13 @@ class Choices:
         engine: `auto`; or `sparse`, its sparse kernels alone, which give the same result to the
             bit in every run; or `graph` alone.
         graph: the file of the model's training graph; None where there is none.
+        memory_bytes: by how much the process may still grow.
     """
 
     threads: int = 1
     engine: str = AUTO
     graph: Path | None = None
+    memory_bytes: float = math.inf
 
 
 def calibrate(
@@ -77,7 +83,7 @@ def calibrate(
         clock: seconds.
 
     Raises:
-        EngineError: the engine cannot run the plan.
+        EngineError: the engine cannot run the plan, or even the smallest level does not fit.
     """
     allowed = choices or Choices()
     if plan.is_opaque:  # no other engine runs it
@@ -89,7 +95,6 @@ def calibrate(
         )
     sizes = micro_batches(plan, batch_size)
     timings = len(kept) * (2 + len(sizes)) + 1
-    by_layer = allowed.engine == AUTO
     bench = _Bench(
         plan=plan,
         batch_size=batch_size,
@@ -98,11 +103,22 @@ def calibrate(
         each_s=budget_s / timings,
         clock=clock,
         graph=allowed.graph,
+        memory_bytes=allowed.memory_bytes,
     )
-    masks = [random_mask(plan, counts, rng) for counts in kept]
-    dense_s = bench.layers_s(masks[0], dense=True) if by_layer else {}
-    levels = zip(kept, masks, strict=True)
-    return tuple(_level(bench, counts, mask, dense_s, allowed) for counts, mask in levels)
+    timed: dict[int, LevelTiming] = {}
+    dense_s: dict[str, float] | None = None
+    before: LevelTiming | None = None
+    for index in sorted(range(len(kept)), key=lambda index: sum(kept[index])):
+        counts = kept[index]
+        if bench.largest(counts, _native(allowed, batch_size)) is None and before is not None:
+            timed[index] = _by_work(bench, counts, before)
+            continue
+        mask = random_mask(plan, counts, rng)
+        if dense_s is None:
+            dense_s = bench.dense_s(counts, mask) if allowed.engine == AUTO else {}
+        timed[index] = _level(bench, counts, mask, dense_s, allowed)
+        before = timed[index]
+    return tuple(timed[index] for index in range(len(kept)))
 
 
 def plain_weights(plan: Plan, mask: BoolArray) -> Weights:
@@ -128,19 +144,56 @@ class _Bench:
     each_s: float
     clock: Callable[[], float]
     graph: Path | None = None
+    memory_bytes: float = math.inf
     library: TimedLibrary = field(default_factory=TimedLibrary)
 
-    def layers_s(self, mask: BoolArray, *, dense: bool) -> dict[str, float]:
-        """Seconds of each weight tensor's kernels in a step, all of them sparse or all dense."""
-        names = [tensor.name for tensor in self.plan.tensors if tensor.role is Role.WEIGHT]
-        setup = EngineSetup(micro_batch=self.batch_size, dense_layers=tuple(names) if dense else ())
-        engine = self._native(mask, setup)
-        self._step_s(engine, self.batch_size)
+    @property
+    def weights(self) -> tuple[str, ...]:
+        """Names of the tensors whose kernels there are two of."""
+        return tuple(tensor.name for tensor in self.plan.tensors if tensor.role is Role.WEIGHT)
+
+    def largest(self, kept: Sequence[int], setup: EngineSetup) -> int | None:
+        """The largest micro-batch with which a setup fits in memory; None where none does."""
+        sizes = micro_batches(self.plan, self.batch_size)
+        fits = (size for size in sizes if self.fits(kept, replace(setup, micro_batch=size)))
+        return next(fits, None)
+
+    def fits(self, kept: Sequence[int], setup: EngineSetup) -> bool:
+        """Whether an engine may be opened to be timed."""
+        return self.needs(kept, setup) <= self.memory_bytes
+
+    def needs(self, kept: Sequence[int], setup: EngineSetup) -> int:
+        """Memory of an engine, and of the mask and the weights that it is opened with."""
+        if math.isinf(self.memory_bytes):
+            return 0
+        graph = TrainingGraph.from_bytes(self.graph.read_bytes()) if self.graph else None
+        engine = engine_cost(self.plan, kept, self.batch_size, setup, graph=graph).peak_bytes
+        drawn = 8 * max((tensor.size for tensor in self.plan.prunable), default=0)
+        weights = 4 * (sum(kept) + self.plan.num_dense)
+        return self.plan.num_prunable + max(drawn, weights + engine)
+
+    def dense_s(self, kept: Sequence[int], mask: BoolArray) -> dict[str, float]:
+        """Seconds of each weight tensor's dense kernels in a step; of none, where memory is short.
+
+        They take as long under every mask.
+        """
+        size = self.largest(kept, EngineSetup(micro_batch=1, dense_layers=self.weights))
+        return self.layers_s(mask, size, dense=True) if size is not None else {}
+
+    def layers_s(self, mask: BoolArray, size: int, *, dense: bool) -> dict[str, float]:
+        """Seconds of each weight tensor's kernels in a step, all of them sparse or all dense.
+
+        Measured on one micro-batch of `size` samples, of which a step takes so many.
+        """
+        names = self.weights
+        engine = self._native(mask, EngineSetup(micro_batch=size, dense_layers=names * dense))
+        self._step_s(engine, size)
         seconds = dict.fromkeys(names, 0.0)
+        times = passes(self.batch_size, size)
         for instruction, taken in zip(engine.program.instructions, self._calls_s(), strict=True):
             name = f"{instruction.node}.weight"
             if name in seconds:
-                seconds[name] += taken
+                seconds[name] += taken * times
         return seconds
 
     def step_s(self, mask: BoolArray, setup: EngineSetup) -> float:
@@ -226,17 +279,28 @@ def _level(
     choices: Choices,
 ) -> LevelTiming:
     """Choose layers, then threads; then see what smaller micro-batches cost."""
-    counts, size = kept_by_name(bench.plan, kept), bench.batch_size
-    sparse_s = bench.layers_s(mask, dense=False) if dense_s else {}
+    counts = kept_by_name(bench.plan, kept)
+    sizes = micro_batches(bench.plan, bench.batch_size)
+    native = _native(choices, bench.batch_size)
+    size = bench.largest(kept, native)
+    if size is None:
+        least = bench.needs(kept, replace(native, micro_batch=sizes[-1]))
+        raise EngineError(
+            f"'{bench.plan.name}' cannot be timed: its smallest level needs {least / MIB:.0f} MiB "
+            f"in micro-batches of {sizes[-1]} beside the trainer, which may take "
+            f"{max(0.0, bench.memory_bytes) / MIB:.0f}"
+        )
+    sparse_s = bench.layers_s(mask, size, dense=False) if dense_s else {}
     layers = {
         name: LayerTiming(kept=counts[name], sparse_s=sparse_s[name], dense_s=seconds)
         for name, seconds in dense_s.items()
     }
     dense = tuple(name for name in layers if layers[name].prefers_dense(counts[name]))
     setup = EngineSetup(micro_batch=size, dense_layers=dense)
-    setup, whole_s = _fastest(bench, kept, mask, _candidates(setup, choices))
-    step_s = {size: whole_s}
-    for smaller in micro_batches(bench.plan, size)[1:]:
+    fitting = [one for one in _candidates(setup, choices) if bench.fits(kept, one)]
+    setup, whole_s = _fastest(bench, kept, mask, fitting or [replace(native, micro_batch=size)])
+    step_s = dict.fromkeys((one for one in sizes if one >= size), whole_s)
+    for smaller in sizes[len(step_s) :]:
         measured_s = bench.divided_step_s(mask, replace(setup, micro_batch=smaller))
         step_s[smaller] = max(measured_s, *step_s.values())
     return LevelTiming(
@@ -246,6 +310,24 @@ def _level(
         threads=setup.threads,
         shared_work=setup.shared_work,
         layers=layers,
+    )
+
+
+def _native(choices: Choices, micro_batch: int) -> EngineSetup:
+    """The setup that takes the least memory, of the engines that may be chosen."""
+    engine = "graph" if choices.engine == "graph" else "sparse"
+    return EngineSetup(engine=engine, micro_batch=micro_batch)
+
+
+def _by_work(bench: _Bench, kept: Sequence[int], timing: LevelTiming) -> LevelTiming:
+    """A level that does not fit in memory: as fast as the next smaller one, for its work."""
+    setup = timing.setup(kept_by_name(bench.plan, kept), bench.batch_size)
+    work = bench.work(kept, setup)
+    longer = work / timing.multiply_adds
+    return replace(
+        timing,
+        multiply_adds=work,
+        step_s={size: longer * seconds for size, seconds in timing.step_s.items()},
     )
 
 

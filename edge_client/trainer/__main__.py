@@ -11,6 +11,7 @@ from typing import Final
 from edge_client.lean import OPENSSL_HASHES, leave_out
 from edge_client.trainer.request import (
     EXIT_BAD_DATA,
+    EXIT_NO_MEMORY,
     EXIT_OK,
     EXIT_REFUSED,
     LESS_MEMORY,
@@ -40,7 +41,7 @@ def main(arguments: list[str]) -> int:
         return run_task(request)
     except MemoryError as error:
         sys.stderr.write(f"out of memory: {error or 'the system gave no more'}; {LESS_MEMORY}\n")
-        return EXIT_REFUSED
+        return EXIT_NO_MEMORY
     except (FedSparseError, OSError) as error:
         sys.stderr.write(f"{type(error).__name__}: {error}\n")
         return EXIT_BAD_DATA if isinstance(error, DataError) else EXIT_REFUSED

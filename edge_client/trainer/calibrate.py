@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
@@ -13,6 +15,8 @@ from edge_client.runtime.native.library import load_library
 from edge_client.trainer.request import CalibrateRequest
 from fedsparse.durable import write_durably
 from fedsparse.plan import Plan
+
+OWN_BYTES: Final = 2_000_000  # of samples and clocks, and what engines that went leave in pieces
 
 
 def run_calibration(request: CalibrateRequest) -> None:
@@ -28,6 +32,9 @@ def run_calibration(request: CalibrateRequest) -> None:
     from edge_client.runtime.auto import Choices, calibrate
 
     rng = np.random.default_rng(0)
+    left = math.inf
+    if request.memory_bytes is not None:
+        left = request.memory_bytes - rss_bytes() - OWN_BYTES
     timings = calibrate(
         plan,
         request.kept,
@@ -37,6 +44,7 @@ def run_calibration(request: CalibrateRequest) -> None:
             threads=request.threads,
             engine=request.engine,
             graph=Path(request.graph) if request.graph else None,
+            memory_bytes=left,
         ),
     )
     calibration = Calibration(

@@ -14,6 +14,7 @@ EXIT_OK: Final = 0
 EXIT_REFUSED: Final = 2  # a FedSparseError; its message is the last line of stderr
 EXIT_MASK_MISSING: Final = 3  # the task's mask is not in the store: ask for it
 EXIT_BAD_DATA: Final = 4  # the device's samples are at fault: no task can be done with them
+EXIT_NO_MEMORY: Final = 5  # the system gave no more
 # What an operator can do about a trainer that ran out of memory.
 LESS_MEMORY: Final = "set memory_mib in [budget] of client.toml to less"
 
@@ -59,6 +60,7 @@ class CalibrateRequest:
         threads: the most that the engine may use.
         engine: `auto`, or the only one that may be chosen.
         graph: the file of the model's training graph; empty where there is none.
+        memory_bytes: that the trainer may take; None has no limit.
     """
 
     plan: str
@@ -69,6 +71,7 @@ class CalibrateRequest:
     threads: int
     engine: str = "auto"
     graph: str = ""
+    memory_bytes: int | None = None
 
 
 Request = TrainRequest | CalibrateRequest

@@ -352,13 +352,27 @@ class ServerRounds:
         if current.stage is Stage.SENSE or not self._policy.rotate_levels:
             return largest
         levels, seen = {}, Counter[float]()
-        for turn, (device, own) in enumerate(largest.items()):
+        for device, own in largest.items():
             within = [level for level in current.levels if level <= own]
             scoring = current.stage is Stage.EVALUATE
-            position = seen[own] if scoring else current.round_id + turn
-            levels[device] = within[position % len(within)]
+            turn = seen[own] if scoring else self._turn(current.round_id, len(within))
+            levels[device] = within[turn % len(within)]
             seen[own] += 1
         return levels
+
+    def _turn(self, round_id: int, num_levels: int) -> int:
+        """Whose turn it is among the levels that a device can hold, 0 = the largest.
+
+        It is the same for all devices that hold as many, so that a weight which only the larger
+        levels keep is a mean over many devices, not what one of them makes of it. Each comes once
+        in `num_levels` rounds: largest first at the start, then in an order drawn each time, which
+        falls in step with nothing else, as a mask that changes in every so many rounds.
+        """
+        cycle, position = divmod(round_id - 1, num_levels)
+        if cycle == 0:
+            return position
+        draw = random.Random(f"{self._policy.seed}/{num_levels}/{cycle}")  # noqa: S311 (a draw)
+        return draw.sample(range(num_levels), num_levels)[position]
 
     def _reassign(self, current: _Round, device: str, ready: Ready) -> list[Effect]:
         """A device of the cohort that answers again has lost its task."""

@@ -28,9 +28,11 @@ from fedsparse.transport.base import (
     publish_packet_bytes,
 )
 from fedsparse.transport.outbox import Outbox
+from fedsparse.transport.timing import Transfer, TransferTimer
 from fedsparse.wire.headers import decode_message, encode_message, encode_message_head
 from fedsparse.wire.messages import (
     Failure,
+    LastDecision,
     Message,
     Need,
     Offer,
@@ -131,6 +133,8 @@ class Channel:
         status: of a device: announced, retained, after every connect; offline on `close`.
         options: sizes and bounds.
         clock: seconds, monotonic.
+        on_transfer: is told how long messages took, where that can be seen: those that are sent,
+            until the broker has taken them, and those that come in chunks, from the first one on.
 
     Attributes:
         traffic: by device; the offers to everyone are under the empty name.
@@ -147,6 +151,7 @@ class Channel:
         status: Status | None = None,
         options: ChannelOptions | None = None,
         clock: Callable[[], float] = time.monotonic,
+        on_transfer: Callable[[Transfer], None] = lambda _: None,
     ) -> None:
         self.traffic: dict[str, Traffic] = defaultdict(Traffic)
         self.rejected: Counter[str] = Counter()
@@ -164,6 +169,7 @@ class Channel:
         self._peers: dict[str, Reassembly] = {}
         self._next_tick_s = clock() + TICK_S
         self._connected = False
+        self._timer = TransferTimer(on_transfer, clock)
 
     def start(self) -> None:
         """Subscribe and connect.
@@ -195,10 +201,27 @@ class Channel:
         peer = "" if branch is Branch.ROUND else device or self._device
         head = encode_message_head(message, body)
         if len(head) + len(body) <= self._options.inline_bytes or branch in RETAINED:
-            self._publish(peer, self._topic(branch, peer), head + body, retain=branch in RETAINED)
+            frame = head + body
+            topic = self._topic(branch, peer)
+            handle = self._publish(peer, topic, frame, retain=branch in RETAINED)
+            if self._connected:
+                self._timer.sending(handle, len(frame))
         else:
             self._outbox.put(peer, (head, body), self._options.chunk_bytes, self._clock())
             self._pump()
+
+    def announce(self, decision: LastDecision) -> None:
+        """Say in a device's status what it decided, now and after every connect.
+
+        Raises:
+            LocalProtocolError: this end has no status.
+            TransportError: too much waits for the broker already.
+        """
+        if self._status is None:
+            raise LocalProtocolError("the gateway has no status")
+        self._status = dataclasses.replace(self._status, decision=decision)
+        if self._connected:
+            self.send(None, self._status)
 
     def poll(self, timeout_s: float) -> ChannelEvent | None:
         """The next event; None when nothing came within `timeout_s`, or within a second."""
@@ -259,20 +282,26 @@ class Channel:
         for peer, transfer, index, frame in self._outbox.next_chunks(room):
             topic = self._topics.chunk(branch, peer, transfer, index)
             self._chunks[self._publish(peer, topic, frame)] = (peer, transfer, index)
+            if self._connected:
+                self._timer.sending((peer, transfer), len(frame))
 
     def _handle(self, event: Event) -> None:
         if isinstance(event, Received):
             self._receive(event)
         elif isinstance(event, Published):
             self._unacknowledged.discard(event.handle)
+            self._timer.done(event.handle, sent=True)
             if chunk := self._chunks.pop(event.handle, None):
-                self._outbox.acknowledged(*chunk)
+                if self._outbox.acknowledged(*chunk):
+                    self._timer.done(chunk[:2], sent=True)
                 self._pump()
         else:
             self._events.append(event)
             self._connected = isinstance(event, Connected)
             if isinstance(event, Connected):
                 self._greet(event)
+            else:
+                self._timer.interrupted()
 
     def _greet(self, event: Connected) -> None:
         if self._status is not None:
@@ -303,7 +332,10 @@ class Channel:
         if (chunk.transfer, chunk.index) != (address.transfer, address.index):
             raise RemoteProtocolError("a chunk does not belong to its topic")
         frame = self._peer(address.device).add(chunk, self._clock())
+        key = ("from", address.device, chunk.transfer)
+        self._timer.received(key, len(received.payload))
         if frame is not None:
+            self._timer.done(key, sent=False)
             self._deliver(address, frame, retained=False)
 
     def _deliver(self, address: Address, frame: bytes, *, retained: bool) -> None:

@@ -54,10 +54,13 @@ class Outbox:
                 room -= 1
                 yield peer, transfer, index, frame
 
-    def acknowledged(self, peer: str, transfer: str, index: int) -> None:
-        """The broker has taken a chunk."""
-        if entry := self._entries.get((peer, transfer)):
-            entry.outgoing.acknowledged(index)
+    def acknowledged(self, peer: str, transfer: str, index: int) -> bool:
+        """The broker has taken a chunk; True where it has all of them now."""
+        entry = self._entries.get((peer, transfer))
+        if entry is None:
+            return False
+        entry.outgoing.acknowledged(index)
+        return entry.outgoing.done
 
     def resend(self, peer: str, transfer: str, missing: bytes, now_s: float) -> None:
         """`peer` lacks chunks; a transfer that is not kept any more is left to the application.

@@ -18,6 +18,7 @@ from fedsparse.wire.frame import decode_frame, encode_frame, encode_head
 from fedsparse.wire.messages import (
     Evaluation,
     Failure,
+    LastDecision,
     Message,
     Need,
     Offer,
@@ -44,7 +45,7 @@ KEYS: Final = {
     "plan_digest": "pd", "mask_digest": "md", "mask_digests": "ms", "held": "hd", "level": "l",
     "levels": "ls", "kept": "k", "parts": "p",
     # a device and its choice
-    "device": "d", "online": "on", "board": "bo", "version": "v", "session": "se",
+    "device": "d", "online": "on", "board": "bo", "version": "v", "session": "se", "decision": "dc",
     "has_plan": "hp", "num_examples": "n", "engine": "en", "reason": "re",
     "predicted_peak_bytes": "pp", "memory_budget_bytes": "mb", "predicted_round_s": "pr",
     # how to train
@@ -260,5 +261,5 @@ def _fields(kind: type[Any]) -> tuple[_Field, ...]:
 
 
 _FIELDS: Final[dict[type[Any], tuple[_Field, ...]]] = {
-    kind: _fields(kind) for kind in (*KINDS.values(), Part, Evaluation)
+    kind: _fields(kind) for kind in (*KINDS.values(), Part, Evaluation, LastDecision)
 }

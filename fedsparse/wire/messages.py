@@ -80,15 +80,38 @@ class Evaluation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LastDecision:
+    """What a device answered to an offer: the density that it took, or None, and why."""
+
+    job: str
+    round_id: int
+    level: float | None
+    reason: str = ""
+
+    def __post_init__(self) -> None:
+        _check_round(self.job, self.round_id)
+        if self.level is not None:
+            _check_density(self.level)
+        _check_text(self.reason)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """Who a device is (retained); the will is the same with `online=False`."""
+    """Who a device is (retained); the will is the same with `online=False`.
+
+    Attributes:
+        session: changes with every start of the agent.
+        decision: the last one that differed from the one before; its round is the one in which it
+            was taken first.
+    """
 
     KIND: ClassVar[int] = 1
     device: str
     online: bool
     board: str = ""
     version: str = ""
-    session: str = ""  # changes with every start of the agent
+    session: str = ""
+    decision: LastDecision | None = None
 
     def __post_init__(self) -> None:
         _check(NAME.fullmatch(self.device) is not None, f"device name {self.device[:64]!r}")

@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib import resources
+from pathlib import Path
 
 import pytest
 
 from edge_client.calibration import Calibration, LevelTiming
 from edge_client.host import EmulatedHost, RealHost, open_host
+from edge_client.probe.link import LinkEstimate
 from edge_client.probe.memory import MemoryReading
 from fedsparse.boards import Board, Compute, Figure, Memory, Network, load_board
 from fedsparse.errors import ConfigError
@@ -51,9 +54,23 @@ def test_the_real_host_reports_what_the_trainer_measured() -> None:
     assert reading.at(0.1) == pytest.approx(2.5e9)
 
 
-def test_the_real_link_is_unknown() -> None:
+def test_the_real_link_is_unknown_until_something_was_transferred() -> None:
     link = real().link()
     assert (link.up_bytes_per_s, link.down_bytes_per_s, link.basis) == (None, None, "unknown")
+
+
+def test_the_real_link_is_what_transfers_were_measured_to_be() -> None:
+    estimates = [LinkEstimate(up=(1e6,)), LinkEstimate(up=(1e6,), down=(4e6,))]
+    host = RealHost(link=lambda: estimates.pop(0))
+    link = host.link()
+    assert (link.up_bytes_per_s, link.down_bytes_per_s, link.basis) == (1e6, None, "measured")
+    assert host.link().down_bytes_per_s == 4e6
+
+
+def test_a_profile_stands_in_for_the_measured_link_too() -> None:
+    host = open_host("raspberry-pi-4b-2gb", link=lambda: LinkEstimate(up=(1e3,)))
+    assert host.link().up_bytes_per_s == 125_000_000
+    assert open_host(None, link=lambda: LinkEstimate(up=(1e3,))).link().up_bytes_per_s == 1e3
 
 
 def test_an_emulated_host_answers_from_the_profile() -> None:
@@ -70,8 +87,8 @@ def test_an_emulated_host_answers_from_the_profile() -> None:
 
 def test_an_emulated_speed_does_not_depend_on_this_machine() -> None:
     board = load_board("raspberry-pi-zero-2w")
-    assert board.compute.multiply_adds_per_s is not None
-    expected = board.compute.multiply_adds_per_s.value
+    assert board.speed is not None
+    expected = board.speed.value
     reading = EmulatedHost(board, real()).speed(CALIBRATION)
     assert dict(reading.multiply_adds_per_s) == {0.2: expected, 0.1: expected}
     assert reading.basis == "estimated"
@@ -117,9 +134,18 @@ def test_a_client_opens_the_host_that_its_configuration_names() -> None:
         open_host("jetson-nan")
 
 
+def test_a_profile_beside_the_configuration_is_found_from_anywhere(tmp_path: Path) -> None:
+    shipped = resources.files("profiles") / "jetson-nano.toml"
+    (tmp_path / "jetson-nano.toml").write_bytes(shipped.read_bytes())
+    assert open_host("jetson-nano.toml", folder=tmp_path).board == "jetson-nano"
+    with pytest.raises(ConfigError, match=r"jetson-nano\.toml: no such file"):
+        open_host("jetson-nano.toml", folder=tmp_path / "elsewhere")
+
+
 def test_the_agents_side_imports_no_numpy() -> None:
     modules = (
         "edge_client.host, edge_client.budget, edge_client.calibration, edge_client.probe.memory, "
+        "edge_client.probe.link, edge_client.probe.command, edge_client.probe.bandwidth, "
         "edge_client.data.header, edge_client.data.holdout, fedsparse.boards"
     )
     code = f"import sys, {modules}; sys.exit('numpy' in sys.modules)"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from device_readings import heat, power
 
 from edge_client.agent.agent import Agent
 from edge_client.budget import MIB
@@ -61,6 +62,9 @@ class Bench:
         self.store = Store(folder / "store")
         self.script = folder / "trainer.sh"
         self.available_bytes = 4_000 * MIB
+        self.heat = heat()
+        self.power = power()
+        self.policy: Path | None = None
         self.trained = 'cp "$here/update.frame" "$here/store/outbox/update.frame"'
         self.calibrated = 'cp "$here/calibration.json" "$output"'
         np.savez(folder / "data.npz", x=np.zeros((20, 6), np.float32), y=np.zeros(20, np.int64))
@@ -71,6 +75,7 @@ class Bench:
         )
         self.gateway.start()
         self.inbox: list[tuple[Message, bytes]] = []
+        self.statuses: list[Status] = []
         self.write_update(self.update())
         self.write_calibration(LEVELS)
         self.agent = self.start()
@@ -87,8 +92,10 @@ class Bench:
         channel = Channel(
             self.transport, topics, device="dev", spool=self.folder / "spool", status=status
         )
-        config = ClientConfig(device="dev", site="site", store=self.store.root, data=self.data)
-        host = RealHost(memory=self.memory)
+        config = ClientConfig(
+            device="dev", site="site", store=self.store.root, data=self.data, policy=self.policy
+        )
+        host = RealHost(memory=self.memory, heat=lambda: self.heat, power=lambda: self.power)
         trainer = ("/bin/sh", str(self.script))
         self.agent = Agent(config, self.store, host, channel, trainer)
         channel.start()
@@ -208,7 +215,9 @@ class Bench:
     def listen(self) -> None:
         while (event := self.gateway.poll(0.0)) is not None:
             assert not isinstance(event, Rejected), event.reason
-            if isinstance(event, Delivered) and not isinstance(event.message, Status):
+            if isinstance(event, Delivered) and isinstance(event.message, Status):
+                self.statuses.append(event.message)
+            elif isinstance(event, Delivered):
                 self.inbox.append((event.message, bytes(event.body)))
 
     def hear(self, kind: type[M]) -> tuple[M, bytes]:

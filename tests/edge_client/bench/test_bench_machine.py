@@ -20,7 +20,11 @@ def write(root: Path, name: str, text: str) -> None:
 def board(tmp_path: Path) -> Path:
     write(tmp_path, "proc/device-tree/model", "Raspberry Pi 5 Model B\0")
     write(tmp_path, "proc/meminfo", "MemTotal: 8000000 kB\nMemAvailable: 7000000 kB\n")
-    write(tmp_path, "proc/cpuinfo", "processor\t: 0\nCPU part\t: 0xd0b\n\nCPU part\t: 0xfff\n")
+    write(
+        tmp_path,
+        "proc/cpuinfo",
+        "processor\t: 0\nCPU part\t: 0xd0b\n\nprocessor\t: 1\nCPU part\t: 0xfff\n",
+    )
     write(tmp_path, "sys/class/thermal/thermal_zone0/temp", "51234\n")
     return tmp_path
 

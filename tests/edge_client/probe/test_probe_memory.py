@@ -1,13 +1,19 @@
 from __future__ import annotations
 
 import resource
+import subprocess
+import sys
 from pathlib import Path
 
+import machines
 import psutil
 import pytest
+from edge_client.bench.memory_limit import memory_limit
+from missing_tool import leave_out
 
-from edge_client.probe.memory import MemoryReading, read_memory, system_memory
+from edge_client.probe.memory import MemoryReading, read_memory, read_swap, system_memory
 
+ROOT = Path(__file__).parents[3]
 MIB = 2**20
 
 
@@ -99,6 +105,63 @@ def test_the_address_space_limit_counts_and_is_called_approximate(
 def test_swap_is_never_counted() -> None:
     reading = system_memory()
     assert 0 < reading.available_bytes <= reading.total_bytes == psutil.virtual_memory().total
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "MemTotal:\n",
+        "MemTotal: lots kB\nMemAvailable: 5 kB\n",
+        "MemTotal: -1 kB\nMemAvailable: -1 kB\n",
+        "MemTotal: 100 kB\nMemAvailable: 200 kB\n",
+        "MemTotal: 0 kB\nMemAvailable: 0 kB\n",
+        "MemTotal: 99999999999999999999 kB\nMemAvailable: 5 kB\n",
+    ],
+)
+def test_memory_that_cannot_be_is_no_reading(tmp_path: Path, text: str) -> None:
+    write(tmp_path, "proc/meminfo", text)
+    with pytest.raises(OSError, match="/proc/meminfo"):
+        system_memory(tmp_path)
+
+
+def test_swap_and_compressed_memory_are_told_apart(tmp_path: Path) -> None:
+    swap = read_swap(machines.pi_zero_2w(tmp_path))
+    assert (swap.swap_bytes, swap.zram_bytes, swap.unknown) == (213_000 * 1024, 213_000 * 1024, ())
+
+
+def test_compressed_memory_of_several_disks_adds_up(tmp_path: Path) -> None:
+    assert read_swap(machines.jetson_orin_nano(tmp_path)).zram_bytes == 6 * 650_000 * 1024
+
+
+def test_no_compressed_disk_is_none_and_no_list_of_disks_is_unknown(tmp_path: Path) -> None:
+    assert read_swap(machines.pi_5(tmp_path / "pi")).zram_bytes == 0
+    swap = read_swap(tmp_path / "nothing")
+    assert (swap.swap_bytes, swap.zram_bytes) == (None, None)
+    assert [line.partition(":")[0] for line in swap.unknown] == ["swap", "zram"]
+
+
+def test_a_compressed_disk_of_an_absurd_size_is_named(tmp_path: Path) -> None:
+    write(tmp_path, "sys/block/zram0/disksize", "-5")
+    assert any("-5" in line for line in read_swap(tmp_path).unknown)
+
+
+def test_a_real_group_limits_what_is_read() -> None:
+    limit_bytes = 200 * MIB
+    with memory_limit(limit_bytes) as limit:
+        if limit.peak is None:
+            leave_out("no control group with a memory limit can be made: run the tests as root")
+        code = (
+            "from edge_client.probe.memory import read_memory as r; m = r();"
+            "print(m.total_bytes, m.available_bytes, m.source)"
+        )
+        done = subprocess.run(
+            [*limit.prefix, sys.executable, "-c", code],
+            capture_output=True, text=True, check=True, cwd=ROOT,
+        )  # fmt: skip
+    total, available, source = done.stdout.strip().split(" ", 2)
+    assert (int(total), source) == (limit_bytes, limit.kind)
+    assert limit_bytes // 2 < int(available) < limit_bytes  # Python itself takes some
 
 
 def test_this_machine_can_be_read() -> None:

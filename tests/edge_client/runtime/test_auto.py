@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -59,7 +61,7 @@ def test_layers_are_chosen_by_their_own_times(monkeypatch: pytest.MonkeyPatch) -
     plan = PLANS["mnist"]()
     names = ("conv2.weight", "fc1.weight")
 
-    def layers_s(bench: object, mask: np.ndarray, *, dense: bool) -> dict[str, float]:
+    def layers_s(bench: object, mask: np.ndarray, size: int, *, dense: bool) -> dict[str, float]:
         share = np.count_nonzero(mask) / mask.size
         sparse = {"conv2.weight": 2.0 * share, "fc1.weight": 4.0 * share}
         return dict.fromkeys(names, 1.0) if dense else sparse
@@ -225,3 +227,77 @@ def test_a_divided_step_is_as_many_passes_and_one_update(
 
     bench.library.run = counted
     assert bench.divided_step_s(mask, setup) == pytest.approx(full_step / 1e9)
+
+
+# Where memory is short
+
+
+def needs(plan: Plan, share: float, micro_batch: int) -> int:
+    """What it takes to open an engine of sparse kernels."""
+    bench = auto._Bench(
+        plan=plan,
+        batch_size=8,
+        samples=np.zeros((8, *plan.input_shape), np.float32),
+        targets=np.zeros(8, np.int32),
+        each_s=0.0,
+        clock=lambda: 0.0,
+        memory_bytes=1.0,
+    )
+    return bench.needs(counts(plan, share), EngineSetup(micro_batch=micro_batch))
+
+
+def opened(
+    plan: Plan, shares: tuple[float, ...], memory_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> tuple[tuple[LevelTiming, ...], list[tuple[int, int]]]:
+    """The timings, and (kept, micro-batch) of every engine that was opened for them."""
+    found: list[tuple[int, int]] = []
+    native = auto._Bench._native
+    open_ = auto._Bench._open
+
+    def spied(method: Callable[..., Any]) -> Callable[..., Any]:
+        def call(bench: object, mask: BoolArray, setup: EngineSetup) -> object:
+            found.append((int(np.count_nonzero(mask)), setup.micro_batch))
+            return method(bench, mask, setup)
+
+        return call
+
+    monkeypatch.setattr(auto._Bench, "_native", spied(native))
+    monkeypatch.setattr(auto._Bench, "_open", spied(open_))
+    return timings_of(plan, shares, Choices(memory_bytes=memory_bytes)), found
+
+
+def test_micro_batches_that_do_not_fit_take_as_long_as_the_largest_that_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plan = PLANS["mnist"]()
+    (timing,), found = opened(plan, (0.2,), needs(plan, 0.2, 2), monkeypatch)
+    assert list(timing.step_s) == [8, 4, 2, 1]
+    assert timing.step_s[8] == timing.step_s[4] == timing.step_s[2] <= timing.step_s[1]
+    assert {size for _, size in found} == {1, 2}
+
+
+def test_a_level_that_does_not_fit_takes_as_long_as_its_work_says(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plan = PLANS["mnist"]()
+    (high, low), found = opened(plan, (0.9, 0.05), needs(plan, 0.9, 1) - 1, monkeypatch)
+    assert {kept for kept, _ in found} == {sum(counts(plan, 0.05))}
+    longer = high.multiply_adds / low.multiply_adds
+    assert longer > 1
+    assert high.step_s == {size: pytest.approx(longer * low.step_s[size]) for size in low.step_s}
+    assert (high.engine, high.threads) == (low.engine, low.threads)
+
+
+def test_where_even_the_smallest_level_does_not_fit_the_reason_has_the_figures() -> None:
+    plan = PLANS["mnist"]()
+    enough = needs(plan, 0.05, 1)
+    with pytest.raises(EngineError, match=r"smallest level needs .* MiB in micro-batches of 1"):
+        timings_of(plan, (0.9, 0.05), Choices(memory_bytes=enough - 1))
+    assert len(timings_of(plan, (0.9, 0.05), Choices(memory_bytes=enough))) == 2
+
+
+def test_dense_kernels_are_no_choice_where_they_do_not_fit() -> None:
+    plan = PLANS["mnist"]()
+    (timing,) = timings_of(plan, (0.05,), Choices(memory_bytes=needs(plan, 0.05, 1)))
+    assert timing.layers == {}
+    assert timing.setup(kept_by_name(plan, counts(plan, 0.05)), 8).dense_layers == ()

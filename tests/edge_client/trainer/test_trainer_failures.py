@@ -15,6 +15,7 @@ from aggregator.models.training_graph import plan_graph
 from edge_client.runtime.setup import EngineSetup
 from edge_client.trainer.request import (
     EXIT_BAD_DATA,
+    EXIT_NO_MEMORY,
     EXIT_REFUSED,
     CalibrateRequest,
 )
@@ -79,7 +80,7 @@ def test_a_trainer_that_is_refused_memory_says_so(tmp_path: Path) -> None:
     job = Job(plan=PLANS["cifar10"](), batch_size=512, examples=8, holdout=0.0)
     request = write_task(tmp_path, job)
     done = run_trainer(tmp_path, request, address_bytes=400 * 2**20)
-    assert done.returncode == EXIT_REFUSED
+    assert done.returncode == EXIT_NO_MEMORY
     assert last_line(done).startswith("out of memory: ")
     assert "memory_mib" in last_line(done)
     assert not Path(request.output).exists()

@@ -233,11 +233,24 @@ def rotated(stage: Stage, round_id: int) -> dict[str, float]:
 
 
 def test_levels_rotate_through_all_that_a_device_can_hold() -> None:
-    rounds = [rotated(Stage.TRAIN, round_id) for round_id in range(1, 7)]
-    assert [one["a"] for one in rounds] == [0.1, 0.05, 0.2, 0.1, 0.05, 0.2]
-    assert {one["c"] for one in rounds} == {0.1, 0.05}
+    rounds = [rotated(Stage.TRAIN, round_id) for round_id in range(1, 31)]
+    assert [one["a"] for one in rounds[:3]] == [0.2, 0.1, 0.05]  # the largest first
+    assert [one["c"] for one in rounds[:2]] == [0.1, 0.05]
+    assert all({one["a"] for one in rounds[n : n + 3]} == set(LEVELS) for n in range(0, 30, 3))
+    assert all({one["c"] for one in rounds[n : n + 2]} == {0.1, 0.05} for n in range(0, 30, 2))
     assert {one["d"] for one in rounds} == {0.05}
-    assert all(one["a"] != one["b"] for one in rounds)  # not all devices at one level at once
+
+
+def test_devices_that_can_hold_as_much_train_the_same_level() -> None:
+    rounds = [rotated(Stage.TRAIN, round_id) for round_id in range(1, 31)]
+    assert all(one["a"] == one["b"] for one in rounds)
+
+
+@pytest.mark.parametrize("every", [2, 3, 6])
+def test_levels_fall_in_step_with_nothing_that_happens_every_few_rounds(every: int) -> None:
+    rounds = [rotated(Stage.TRAIN, round_id) for round_id in range(1, 61)]
+    assert {one["a"] for one in rounds[::every]} == set(LEVELS)
+    assert {one["c"] for one in rounds[::every]} == {0.1, 0.05}
 
 
 def test_every_level_is_scored_where_devices_score_the_model() -> None:
@@ -250,10 +263,10 @@ def test_levels_do_not_rotate_in_stage_1() -> None:
 
 def test_a_device_that_answers_again_keeps_its_turn() -> None:
     machine = ServerRounds(policy(rotate_levels=True, min_devices=1), started=True)
-    machine.open(1, Stage.TRAIN, LEVELS, 0.0)
-    assert machine.answered("a", ready(0.2), 0.0) == [Assign(device="a", level=0.1)]
-    assert machine.answered("a", ready(0.2), 1.0) == [Assign(device="a", level=0.1)]
-    assert machine.answered("a", ready(0.05), 2.0) == [Assign(device="a", level=0.05)]
+    machine.open(2, Stage.TRAIN, LEVELS, 0.0)
+    assert machine.answered("a", ready(0.2, 2), 0.0) == [Assign(device="a", level=0.1)]
+    assert machine.answered("a", ready(0.2, 2), 1.0) == [Assign(device="a", level=0.1)]
+    assert machine.answered("a", ready(0.05, 2), 2.0) == [Assign(device="a", level=0.05)]
 
 
 def test_everyone_evaluates() -> None:

@@ -24,6 +24,7 @@ from fedsparse.transport.memory import MemoryBroker, MemoryTransport
 from fedsparse.wire.headers import decode_message, encode_message
 from fedsparse.wire.messages import (
     Failure,
+    LastDecision,
     Message,
     Need,
     Offer,
@@ -140,6 +141,23 @@ def test_a_device_announces_itself_and_its_end(world: World) -> None:
     assert delivered(device, world.gateway) == [Status(device="pi", online=True, board="pi")]
     device.close()
     assert delivered(world.gateway) == [Status(device="pi", online=False, board="pi")]
+
+
+def test_a_device_says_what_it_decided_now_and_after_every_connect(world: World) -> None:
+    device = world.device("pi")
+    drain(device, world.gateway)
+    decision = LastDecision(job="job", round_id=3, level=0.1, reason="it fits")
+    device.announce(decision)
+    expected = Status(device="pi", online=True, board="pi", decision=decision)
+    assert delivered(device, world.gateway) == [expected]
+    world.broker.cut(world.transports["pi"])
+    drain(world.gateway)
+    assert expected in delivered(device, world.gateway)
+
+
+def test_the_gateway_has_no_status(world: World) -> None:
+    with pytest.raises(LocalProtocolError, match="no status"):
+        world.gateway.announce(LastDecision(job="job", round_id=3, level=None))
 
 
 def test_a_device_that_vanishes_goes_offline_and_comes_back(world: World) -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from fedsparse.wire.messages import (
     Evaluation,
     Failure,
+    LastDecision,
     Message,
     Need,
     Offer,
@@ -81,7 +82,12 @@ def _offers(draw: st.DrawFn) -> Offer:
 
 
 messages: st.SearchStrategy[Message] = st.one_of(
-    st.builds(Status, device=names, online=st.booleans(), board=texts, version=texts),
+    st.builds(
+        Status, device=names, online=st.booleans(), board=texts, version=texts,
+        decision=st.none() | st.builds(
+            LastDecision, job=names, round_id=rounds, level=st.none() | densities, reason=texts
+        ),
+    ),
     _offers(),
     st.builds(
         Ready, job=names, round_id=rounds, attempt=st.integers(0, 9), level=densities,
@@ -134,6 +140,10 @@ MASK = Part(name="mask", codec="rice", size=3, base=digest("mask 0"))
 EXAMPLES: dict[str, Message] = {
     "status": Status(
         device="kitchen", online=True, board="raspberry-pi-4b-2gb", version="0.1.0", session="a1"
+    ),
+    "status_decided": Status(
+        device="kitchen", online=True, board="raspberry-pi-4b-2gb", version="0.1.0", session="a1",
+        decision=LastDecision(job="watch", round_id=3, level=0.1, reason="0.1: sparse, round 36 s"),
     ),
     "status_offline": Status(device="kitchen", online=False),
     "offer": Offer(

@@ -22,7 +22,7 @@ from tools.demo.processes import environment
 from tools.demo.scenario import RECIPES
 
 RUNNER = CliRunner(env={"COLUMNS": "160", "NO_COLOR": "1", "TERM": "dumb"})
-COMMANDS = ("demo", "report", "aggregator", "broker", "model", "data", "bench")
+COMMANDS = ("demo", "report", "devices", "aggregator", "broker", "model", "data", "bench")
 
 
 def fedsparse(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:

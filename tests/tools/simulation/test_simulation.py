@@ -78,9 +78,10 @@ def test_a_run_leaves_a_record_of_each_round_and_a_result(calm: Path) -> None:
         assert len(one["clients"]) == 5
         assert one["up_bytes"] > one["up_mask_bytes"] + 4 * 5 * 0.1 * 100_000
         assert one["multiply_adds"] > 0
-        assert (one["consensus"] is not None) == (one["up_mask_bytes"] > 0)
-    levels = {c["client"]: c["level"] for one in found[1:] for c in one["clients"]}
-    assert set(levels.values()) == {0.2, 0.1}
+        evolved = [c for c in one["clients"] if c["level"] == 0.2 and c["up_mask_bytes"]]
+        assert (one["consensus"] is not None) == bool(evolved)
+    assert any(one["consensus"] for one in found)
+    assert {client["level"] for one in found[1:] for client in one["clients"]} == {0.2, 0.1}
     result = json.loads((calm / "calm" / "result.json").read_text(encoding="utf-8"))
     assert result["accuracy"] == found[-1]["accuracy"]
     assert result["dense_bytes"] == 4 * (result["num_prunable"] + result["num_dense"])
@@ -163,10 +164,11 @@ def test_every_method_learns(
 
 
 def test_clients_that_hold_less_pay_less(calm: Path) -> None:
-    last = records(calm / "calm")[-1]  # a round in which no mask evolves
     paid: dict[float, list[int]] = {}
-    for client in last["clients"]:
-        paid.setdefault(client["level"], []).append(client["up_bytes"])
+    for one in records(calm / "calm"):
+        for client in one["clients"]:
+            if one["stage"] == "train" and not client["up_mask_bytes"]:  # no mask evolves
+                paid.setdefault(client["level"], []).append(client["up_bytes"])
     assert max(paid[0.1]) < 0.6 * min(paid[0.2])
 
 

@@ -31,7 +31,6 @@ from tools.bench.paper.runner import Failure, Train, run_all
 from tools.bench.paper.summary import summarise
 from tools.bench.paper.table import make_table
 from tools.bench.paper.train import check_data, check_specs, train_run
-from tools.bench.paper.twins import take_twins
 from tools.bench.paper.verdicts import judge
 from tools.bench.paper.view import RunsView
 from tools.demo.processes import ended_by_signals
@@ -175,9 +174,7 @@ def _prepare(
     if missing:
         check_data(missing)
     claim_folder(folder, experiment)
-    for run in take_twins(missing, request.output):
-        typer.echo(f"{run.name}: taken from another experiment, which had run the same", err=True)
-    return [run for run in missing if not run.finished]
+    return missing
 
 
 def _run(runs: Sequence[Run], finished: int, workers: int, train: Train) -> tuple[Failure, ...]:

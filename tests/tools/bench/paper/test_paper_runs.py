@@ -391,39 +391,3 @@ def test_a_run_that_was_started_with_other_settings_is_refused(tmp_path: Path) -
     assert not (first.folder / "result.json").exists()
     with pytest.raises(ConfigError, match=r"training.learning_rate is 0.05, not 0.06"):
         run(tmp_path, text=ONE_ALPHA.replace("learning_rate = 0.05", "learning_rate = 0.06"))
-
-
-def test_what_another_experiment_has_run_is_taken_from_it(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run(tmp_path, text=ONE_SEED) == 0
-    began = tmp_path / "out/other/runs/jmwst-a1000-s0"
-    began.mkdir(parents=True)  # not taken: it goes on as it is
-    renamed = ONE_ALPHA.replace('name = "tiny"', 'name = "other"').replace(
-        "rate = 0.05", "rate = 0.1"
-    )
-    claim_folder(tmp_path / "out/other", tiny(tmp_path, renamed))
-    assert run(tmp_path, text=renamed) == 0
-    shown = capsys.readouterr().err
-    assert shown.count("taken from another experiment") == 1
-    assert "spdst-a1000-s0: taken from another experiment" in shown
-    taken, runs = began.with_name("spdst-a1000-s0"), tmp_path / "out/tiny/runs"
-    left = {path.name: text for path, text in contents(runs / "spdst-a1000-s0").items()}
-    del left["starts"]  # what its training leaves besides
-    assert {path.name: text for path, text in contents(taken).items()} == left
-    assert {one.name for one in began.parent.iterdir() if (one / "starts").is_file()} == {
-        "dense-a1000-s0",  # at another rate
-        "jmwst-a1000-s0",
-        "dense-a1000-s1",
-        "spdst-a1000-s1",
-    }
-
-
-def test_a_damaged_run_of_another_experiment_is_not_taken(tmp_path: Path) -> None:
-    assert run(tmp_path, text=ONE_SEED, only=("dense", "spdst")) == 0
-    (tmp_path / "out/tiny/runs/dense-a1000-s0/rounds.jsonl").write_text("no record\n")
-    (tmp_path / "out/tiny/runs/spdst-a1000-s0/spec.json").write_text("no spec\n")
-    renamed = ONE_SEED.replace('name = "tiny"', 'name = "other"')
-    assert run(tmp_path, text=renamed, only=("dense", "spdst")) == 0
-    for name in ("dense-a1000-s0", "spdst-a1000-s0"):
-        assert (tmp_path / "out/other/runs" / name / "starts").is_file()
