@@ -70,7 +70,8 @@ class ClientConfig:
     Attributes:
         device, site: its name, and the fleet's; both are levels of its topics.
         store: folder of its state: plans, masks, the outbox.
-        profile: a board to stand in for the real host (`raspberry-pi-4b-2gb`), or None.
+        profile: a board to stand in for the real host (`raspberry-pi-4b-2gb`, or the path of a
+            profile), or None.
         policy: a file that says when the device may train (docs/budget.md), or None for always.
     """
 

@@ -34,7 +34,8 @@ def run(options: argparse.Namespace) -> int:
     """
     config = load(ClientConfig, options.config)
     now = datetime.now(tz=timezone.utc).astimezone()
-    verdict = _policy_now(PolicyFile(config.policy), open_host(config.profile), now)
+    host = open_host(config.profile, folder=options.config.resolve().parent)
+    verdict = _policy_now(PolicyFile(config.policy), host, now)
     path = decision_path(config.store)
     document = read_document(path)
     if options.json:

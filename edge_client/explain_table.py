@@ -85,7 +85,7 @@ def _means_lines(document: Document) -> Iterator[str]:
     correction = means["correction"]
     learnt = (
         f"training x {correction['time_factor']:.2f}, memory x {correction['memory_factor']:.2f}, "
-        f"start {correction['start_s']:.1f} s, from the last {correction['tasks']} tasks"
+        f"start {correction['start_s']:.1f} s, tasks counted: {correction['tasks']}"
     )
     yield f"corrections {learnt if correction['tasks'] else 'none yet: no task was done'}"
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, Protocol
 
 from edge_client.calibration import Calibration
@@ -20,6 +21,11 @@ from fedsparse.boards import Board, Figure, load_board
 from fedsparse.errors import ConfigError
 
 MIB: Final = 2**20
+HERE: Final = Path()
+SPEED_KEYS: Final = (
+    "compute.multiply_adds_per_s (or clock_hz, fma_lanes_per_cycle, load_lanes_per_cycle and "
+    "pipeline, which it is estimated from)"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,9 +160,7 @@ class EmulatedHost:
         self._profile = board
         self._real = real
         self._available = _needed(board, "memory.available_mib", board.memory.available_mib)
-        self._speed = _needed(
-            board, "compute.multiply_adds_per_s", board.compute.multiply_adds_per_s
-        )
+        self._speed = _needed(board, SPEED_KEYS, board.speed)
 
     def memory(self) -> MemoryReading:
         """The profile's memory, or what the real machine has left where that is less."""
@@ -195,15 +199,18 @@ class EmulatedHost:
         return self._real.power()
 
 
-def open_host(profile: str | None, link: Callable[[], LinkEstimate] = LinkEstimate) -> Host:
-    """The host that `client.toml` asks for: a board's profile, or None for the machine itself.
+def open_host(
+    profile: str | None, *, link: Callable[[], LinkEstimate] = LinkEstimate, folder: Path = HERE
+) -> Host:
+    """The host that `client.toml` asks for.
 
     Args:
-        profile: the board's name, or None.
+        profile: a board's name or the path of its profile; None is the machine itself.
         link: what recent transfers of the machine itself say.
+        folder: from which a relative path is taken.
     """
     real = RealHost(link=link)
-    return real if profile is None else EmulatedHost(load_board(profile), real)
+    return real if profile is None else EmulatedHost(load_board(profile, folder=folder), real)
 
 
 def _needed(board: Board, key: str, figure: Figure | None) -> Figure:

@@ -9,6 +9,7 @@ import sys
 import types
 import typing
 from collections.abc import Mapping
+from datetime import date, time
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -37,6 +38,8 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from error
+    except (ValueError, RecursionError) as error:  # a path or number of any length, deep nesting
+        raise ConfigError(f"{path}: cannot be read: {error}") from error
 
 
 def load(kind: type[T], path: Path) -> T:
@@ -73,6 +76,13 @@ def build(kind: type[T], table: Mapping[str, Any], *, where: str, base: Path) ->
         raise ConfigError(f"{where}: {error}") from error
 
 
+def _to_float(value: int, where: str) -> float:
+    try:
+        return float(value)
+    except OverflowError as error:
+        raise ConfigError(f"{where}: expected a number, got too many digits") from error
+
+
 def _suggest(key: str, known: list[str]) -> str:
     near = difflib.get_close_matches(key, known, n=1)
     return f"; did you mean '{near[0]}'?" if near else f"; known keys: {', '.join(sorted(known))}"
@@ -94,14 +104,17 @@ def _convert(hint: Any, value: Any, *, where: str, base: Path) -> Any:  # noqa: 
         return value
     if dataclasses.is_dataclass(hint):
         if not isinstance(value, dict):
-            raise ConfigError(f"{where}: expected a table, got {value!r}")
+            keys = ", ".join(field.name for field in dataclasses.fields(hint))
+            raise ConfigError(f"{where}: expected a table, got {value!r}; its keys are {keys}")
         return build(typing.cast("type[Any]", hint), value, where=where, base=base)
     if hint is Path:
         if not isinstance(value, str):
             raise ConfigError(f"{where}: expected a path, got {value!r}")
         return base / Path(value).expanduser()
     if hint is float and type(value) is int:
-        return float(value)
+        return _to_float(value, where)
+    if hint is str and isinstance(value, date | time):  # TOML has these without quotes
+        raise ConfigError(f"{where}: expected str, got {value}; put it in quotes")
     if type(value) is not hint:
         raise ConfigError(f"{where}: expected {hint.__name__}, got {value!r}")
     if hint is float and not math.isfinite(value):

@@ -28,6 +28,7 @@ from tools.demo.cli import demo, report
 from tools.devices_cli import devices
 from tools.emulate.cli import emulate
 from tools.model_cli import app as model_app
+from tools.profiles.cli import app as profiles_app
 
 EXIT_FAULT: Final = 2
 LOG_FORMAT: Final = "time=%(asctime)s level=%(levelname)s %(message)s"
@@ -56,6 +57,7 @@ app.command()(emulate)
 app.command()(devices)
 app.add_typer(model_app, name="model", help="Models from torch or ONNX to plans.")
 app.add_typer(data_app, name="data", help="Data sets: split among devices, fetch, describe.")
+app.add_typer(profiles_app, name="profiles", help="Boards: list, show, make from measurements.")
 app.add_typer(bench_app, name="bench", help="Measure: accuracy, time, memory, predictions.")
 
 

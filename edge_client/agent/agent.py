@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import math
 import time
 from collections.abc import Sequence
 from typing import Final
 
+from edge_client.agent.answers import Answers
 from edge_client.agent.choice import Answer, CalibrationMissing, Chooser, PlanMissing
-from edge_client.agent.ledger import Ledger
+from edge_client.agent.ledger import Learner, Ledger
+from edge_client.agent.outbox import UpdateOutbox
 from edge_client.agent.process import TRAINER, Outcome, TrainerProcess
 from edge_client.config import ClientConfig
 from edge_client.host import Host
 from edge_client.memory import peak_rss_bytes
 from edge_client.policy_file import PolicyFile
-from edge_client.runtime.setup import EngineSetup
 from edge_client.store import Store
 from edge_client.trainer.request import CalibrateRequest, TrainRequest
 from fedsparse.durable import write_durably
@@ -25,19 +25,16 @@ from fedsparse.rounds import client
 from fedsparse.rounds.client import ClientRounds, Phase
 from fedsparse.transport.base import Connected, Disconnected
 from fedsparse.transport.channel import Channel, Delivered, Rejected
-from fedsparse.wire.headers import decode_message, encode_message, split_parts
+from fedsparse.wire.headers import encode_message, split_parts
 from fedsparse.wire.messages import (
     MAX_TEXT,
     Failure,
-    LastDecision,
     Message,
     Need,
     Offer,
     Ready,
     Receipt,
-    Stage,
     Task,
-    Update,
     Verdict,
 )
 
@@ -47,7 +44,6 @@ CALIBRATION_LIMIT_S: Final = 120.0
 BUSY_POLL_S: Final = 0.02
 IDLE_POLL_S: Final = 5.0
 RECEIPT_S: Final = 20.0  # so long without a receipt, an update is sent again
-LOOK_AGAIN_S: Final = 60.0  # a device that declined asks itself again, while the round waits
 HEAT_S: Final = 5.0  # how often the temperature is read while a task is at work
 
 
@@ -84,17 +80,15 @@ class Agent:
             policy=PolicyFile(config.policy),
             ledger=self._ledger,
         )
+        self._answers = Answers(self._chooser, self._ledger, channel)
+        self._outbox = UpdateOutbox(store)
         self._command = trainer
         self._rounds = ClientRounds()
         self._trainer: TrainerProcess | None = None
         self._calibrating = False
-        self._answer: Answer | None = None
         self._task: Task | None = None
         self._upload_again_s = 0.0
-        self._look_again_s = math.inf
         self._heat_s = 0.0
-        self._announced: object = None
-        self._bad_data: tuple[int, str] | None = None  # when the file was written, what is wrong
 
     def step(self) -> None:
         """Wait for the next thing to happen, and deal with it."""
@@ -110,8 +104,9 @@ class Agent:
         self._watch_trainer()
         if self._rounds.phase is Phase.UPLOADING and time.monotonic() >= self._upload_again_s:
             self._upload()  # a broker may acknowledge an update and lose it
-        if self._rounds.phase is Phase.IDLE and time.monotonic() >= self._look_again_s:
-            self._look_again()
+        offer = self._rounds.offer
+        if self._rounds.phase is Phase.IDLE and self._answers.has_changed(offer) and offer:
+            self._perform(self._rounds.offered(offer))
 
     def close(self) -> None:
         """End the trainer, and say goodbye."""
@@ -131,7 +126,7 @@ class Agent:
                 log.warning("ignored=%s", type(message).__name__)
 
     def _on_receipt(self, receipt: Receipt) -> None:
-        waiting = self._outbox()
+        waiting = self._outbox.read()
         if waiting is None:
             return
         effects = self._rounds.received(receipt, hashlib.sha256(waiting[1]).hexdigest())
@@ -154,7 +149,7 @@ class Agent:
                 case client.Decide(offer=offer):
                     self._decide(offer)
                 case client.AnswerAgain():
-                    self._send_answer()
+                    self._answers.send()
                 case client.KeepPlan(task=task, body=body):
                     self._keep_plan(task, body)
                 case client.Train(task=task, body=body):
@@ -170,69 +165,23 @@ class Agent:
         """Answer an offer, unless its update is waiting or something is missing first."""
         if self._calibrating:
             return  # the answer follows when the measurement is done
-        if self._outbox_is_for(offer):
+        if self._outbox.is_for(offer):
             self._perform(self._rounds.in_outbox())
             return
-        choice = self._choice(offer)
-        if isinstance(choice, CalibrationMissing):
-            log.info("calibrating=yes plan=%s", offer.plan_digest[:12])
-            self._calibrate(choice.request)
-            return
-        if isinstance(choice, PlanMissing):
-            ready = Ready(
-                job=offer.job,
-                round_id=offer.round_id,
-                attempt=offer.attempt,
-                level=None,
-                has_plan=False,
-            )
-            self._answer = Answer(ready=ready)
-            self._send_answer()
-            return
-        self._give(choice)
+        match self._answers.find(offer):
+            case CalibrationMissing(request=request):
+                log.info("calibrating=yes plan=%s", offer.plan_digest[:12])
+                self._calibrate(request)
+            case PlanMissing():
+                self._answers.ask_for_plan(offer)
+            case Answer() as answer:
+                self._answers.give(answer)
+                self._answered(answer.ready)
 
-    def _choice(self, offer: Offer) -> Answer | PlanMissing | CalibrationMissing:
-        if self._bad_data is not None and self._bad_data[0] == self._data_changed_ns():
-            return self._chooser.decline(offer, self._bad_data[1])
-        return self._chooser.choose(offer)
-
-    def _give(self, answer: Answer) -> None:
-        """Send an answer, remember it, and wait for what follows."""
-        self._answer, ready = answer, answer.ready
-        learner = answer.learner
-        self._ledger.decided(answer.document, learner.decision if learner is not None else None)
-        self._send_answer()
-        self._announce(answer)
-        takes_part = ready.level is not None
-        self._look_again_s = time.monotonic() + LOOK_AGAIN_S if answer.may_change else math.inf
-        self._rounds.decided(takes_part=takes_part)
+    def _answered(self, ready: Ready) -> None:
+        """Wait for what follows an answer."""
+        self._rounds.decided(takes_part=ready.level is not None)
         log.info("round=%d level=%s reason=%r", ready.round_id, ready.level, ready.reason)
-
-    def _announce(self, answer: Answer) -> None:
-        """In the status, which stays: another level, another job, or another rule that forbids."""
-        ready = answer.ready
-        if self._announced != (what := (ready.job, ready.level, answer.forbidden_by)):
-            self._announced = what
-            self._channel.announce(
-                LastDecision(
-                    job=ready.job, round_id=ready.round_id, level=ready.level, reason=ready.reason
-                )
-            )
-
-    def _look_again(self) -> None:
-        """The round may still wait for devices: what was declined may be possible by now."""
-        self._look_again_s = time.monotonic() + LOOK_AGAIN_S
-        offer = self._rounds.offer
-        if offer is None or offer.stage is Stage.DONE:
-            self._look_again_s = math.inf
-            return
-        choice = self._choice(offer)
-        if not isinstance(choice, Answer) or choice.ready.level is not None:
-            self._perform(self._rounds.offered(offer))
-
-    def _send_answer(self) -> None:
-        if self._answer is not None:
-            self._channel.send(None, self._answer.ready)
 
     def _keep_plan(self, task: Task, body: bytes) -> None:
         parts = split_parts(task.parts, body)
@@ -244,30 +193,6 @@ class Agent:
             return
         if self._rounds.offer is not None:
             self._decide(self._rounds.offer)
-
-    def _outbox_is_for(self, offer: Offer) -> bool:
-        """Whether an update for this round was trained before; a damaged one is removed."""
-        waiting = self._outbox()
-        if waiting is None:
-            return False
-        if waiting[0].job == offer.job:
-            return waiting[0].round_id == offer.round_id
-        self._store.outbox.unlink()
-        return False
-
-    def _outbox(self) -> tuple[Update, memoryview] | None:
-        """The update that waits for its receipt; a damaged one is removed."""
-        try:
-            message, body = decode_message(self._store.outbox.read_bytes())
-        except FileNotFoundError:
-            return None
-        except FedSparseError as error:
-            log.warning("outbox=damaged reason=%r", str(error))
-        else:
-            if isinstance(message, Update):
-                return message, body
-        self._store.outbox.unlink()
-        return None
 
     def _calibrate(self, request: CalibrateRequest) -> None:
         self._calibrating = True
@@ -286,7 +211,7 @@ class Agent:
             data=str(self._config.data.path),
             holdout=self._config.data.holdout,
             output=str(self._store.outbox),
-            setup=self._setup_for(task),
+            setup=self._answers.setup_for(task),
             agent_rss_bytes=peak_rss_bytes(),
             residual=str(self._store.residual),
             lost=str(self._store.lost),
@@ -302,11 +227,6 @@ class Agent:
         """The file of the task's training graph; empty where the plan has none."""
         plan = self._store.load_plan(task.plan_digest)
         return str(self._store.graph_path(plan) or "") if plan is not None else ""
-
-    def _setup_for(self, task: Task) -> EngineSetup:
-        """As was decided for the task's level."""
-        setups = self._answer.setups if self._answer is not None else {}
-        return setups.get(task.level, EngineSetup(micro_batch=task.batch_size))
 
     def _start_trainer(self, request: TrainRequest | CalibrateRequest, limit_s: float) -> None:
         self._trainer = TrainerProcess(request, self._store.task, limit_s, self._command)
@@ -326,24 +246,28 @@ class Agent:
         elif outcome.reason:
             self._learn_from_failure(outcome)
             self._give_up(outcome.reason)
-        elif (made := self._outbox()) is None:
+        elif (made := self._outbox.read()) is None:
             self._give_up("the trainer left no update")
         else:
-            learner = self._answer.learner if self._answer is not None else None
+            learner = self._learner()
             if learner is not None and self._task is not None:
                 self._ledger.trained(learner, self._task, made[0], outcome.seconds)
             self._perform(self._rounds.trained())
 
     def _learn_from_failure(self, outcome: Outcome) -> None:
         if outcome.bad_data:
-            self._bad_data = (self._data_changed_ns(), outcome.reason)
-        learner = self._answer.learner if self._answer is not None else None
+            self._answers.data_are_bad(outcome.reason)
+        learner = self._learner()
         if learner is None or self._task is None:
             return
         if outcome.no_memory:
             self._ledger.killed(learner, self._task)
         elif outcome.too_late:
             self._ledger.late(learner, self._task)
+
+    def _learner(self) -> Learner | None:
+        answer = self._answers.current
+        return answer.learner if answer is not None else None
 
     def _watch_heat(self) -> None:
         """A task that has begun is finished, but for a temperature beyond the policy's limit."""
@@ -363,7 +287,9 @@ class Agent:
             self._decide(offer)
             return
         log.error("calibration=failed reason=%r", outcome.reason)
-        self._give(self._chooser.decline(offer, f"calibration failed: {outcome.reason}"))
+        answer = self._chooser.decline(offer, f"calibration failed: {outcome.reason}")
+        self._answers.give(answer)
+        self._answered(answer.ready)
 
     def _give_up(self, reason: str) -> None:
         """The task cannot be done: tell the operator, and wait for the next round."""
@@ -376,13 +302,6 @@ class Agent:
             self._channel.send(None, failure)
         self._perform(effects)
 
-    def _data_changed_ns(self) -> int:
-        """When the samples were last written; 0 where there is no such file."""
-        try:
-            return self._config.data.path.stat().st_mtime_ns
-        except OSError:
-            return 0
-
     def _stop_trainer(self) -> None:
         if self._trainer is not None and not self._calibrating:
             self._trainer.stop()
@@ -390,7 +309,7 @@ class Agent:
 
     def _upload(self) -> None:
         self._upload_again_s = time.monotonic() + RECEIPT_S
-        waiting = self._outbox()
+        waiting = self._outbox.read()
         if waiting is None:
             log.error("outbox=lost; the device takes part again in the next round")
         else:

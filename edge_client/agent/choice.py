@@ -126,6 +126,13 @@ class Chooser:
         """The answer of a device that cannot take part, and why."""
         return self._decline(self._setting(offer), reason)
 
+    def data_changed_ns(self) -> int:
+        """When the samples were last written; 0 where there is no such file."""
+        try:
+            return self.config.data.path.stat().st_mtime_ns
+        except OSError:
+            return 0
+
     def stop_reason(self) -> str:
         """Why a task that is at work is to be ended; empty where it may go on."""
         return too_hot(self.policy.current(), self.host.heat())

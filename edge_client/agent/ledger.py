@@ -69,7 +69,7 @@ class Ledger:
         """Remember an answer, and what follows from it for the next offer."""
         if decision is not None:
             self._keep(decision.hold)
-        save_document(self._store.decision, document)
+        _write(lambda: save_document(self._store.decision, document))
 
     def trained(self, learner: Learner, task: Task, update: Update, trainer_s: float) -> None:
         """A task ended well: its forecast is held against what it took."""
@@ -134,13 +134,22 @@ class Ledger:
             self._keep(step_down(self.hold, task.level, levels, broken))
 
     def _learn(self, learner: Learner, correction: Correction) -> Correction:
-        write_durably(learner.path, correction.to_json().encode())
+        _write(lambda: write_durably(learner.path, correction.to_json().encode()))
         return correction
 
     def _keep(self, hold: Hold | None) -> None:
         if hold is not None and hold != self.hold:
             self.hold = hold
-            write_durably(self._store.hold, hold.to_json().encode())
+            text = hold.to_json().encode()
+            _write(lambda: write_durably(self._store.hold, text))
+
+
+def _write(write: Callable[[], None]) -> None:
+    """A disk that is full costs what was to be remembered, not the agent."""
+    try:
+        write()
+    except OSError as error:
+        log.warning("not_remembered reason=%r", str(error))
 
 
 def _read(path: Path, parse: Callable[[bytes], T]) -> T | None:

@@ -40,7 +40,7 @@ def run(path: Path) -> int:
         raise DataError(f"{config.data.path}: no samples: x is empty")
     store = Store(config.store)
     links = LinkLog(store.link)
-    host = open_host(config.profile, link=lambda: links.estimate)
+    host = open_host(config.profile, link=lambda: links.estimate, folder=path.resolve().parent)
     status = Status(
         device=config.device,
         online=True,

@@ -43,7 +43,7 @@ def memory_of(board: Board) -> tuple[int, dict[str, Parameter]]:
 
 def speed_of(board: Board) -> Sourced | None:
     """Multiply-adds per second of one thread that trains; None where nobody knows."""
-    return _sourced(board.compute.multiply_adds_per_s)
+    return _sourced(board.speed)
 
 
 def cores_of(board: Board) -> int:

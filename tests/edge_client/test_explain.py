@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import profiles
 from edge_client.cli import main
 from edge_client.config import ClientConfig, DataConfig
 from edge_client.explain_table import lines
@@ -105,7 +106,7 @@ def test_a_page_has_a_row_a_level_and_ends_with_the_sentence() -> None:
         "memory_fraction 0.5; the agent has 26",
         "deadline    20.0 s, speed measured",
         "link        down unknown, up 250 kB/s (measured)",
-        "corrections training x 1.80, memory x 1.00, start 2.0 s, from the last 3 tasks",
+        "corrections training x 1.80, memory x 1.00, start 2.0 s, tasks counted: 3",
         "heat        71.4 C, throttled now (soft limit)",
         "power       battery, 71 %",
         "policy      allowed (battery: battery at 71 of 60 %)",
@@ -205,6 +206,19 @@ def test_the_last_decision_is_shown_though_no_agent_runs(
     assert "> 0.1  sparse" in text
     assert "allows training now" in text
     assert "it has no rules" in text
+
+
+def test_a_profile_of_ones_own_is_looked_for_beside_client_toml(
+    config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decide(config)
+    profile = Path(profiles.__file__).parent / "raspberry-pi-4b-2gb.toml"
+    mine = profile.read_text(encoding="utf-8").replace(profile.stem, "mine", 1)
+    config.with_name("mine.toml").write_text(mine, encoding="utf-8")
+    config.write_text('profile = "mine.toml"\n' + config.read_text(encoding="utf-8"))
+    monkeypatch.chdir("/")
+    assert main(["explain", str(config)]) == 0
+    assert "> 0.1  sparse" in capsys.readouterr().out
 
 
 def test_the_policy_is_judged_as_it_is_now(

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib import resources
+from pathlib import Path
 
 import pytest
 
@@ -85,8 +87,8 @@ def test_an_emulated_host_answers_from_the_profile() -> None:
 
 def test_an_emulated_speed_does_not_depend_on_this_machine() -> None:
     board = load_board("raspberry-pi-zero-2w")
-    assert board.compute.multiply_adds_per_s is not None
-    expected = board.compute.multiply_adds_per_s.value
+    assert board.speed is not None
+    expected = board.speed.value
     reading = EmulatedHost(board, real()).speed(CALIBRATION)
     assert dict(reading.multiply_adds_per_s) == {0.2: expected, 0.1: expected}
     assert reading.basis == "estimated"
@@ -130,6 +132,14 @@ def test_a_client_opens_the_host_that_its_configuration_names() -> None:
     assert open_host("jetson-nano").board == "jetson-nano"
     with pytest.raises(ConfigError, match="did you mean 'jetson-nano'"):
         open_host("jetson-nan")
+
+
+def test_a_profile_beside_the_configuration_is_found_from_anywhere(tmp_path: Path) -> None:
+    shipped = resources.files("profiles") / "jetson-nano.toml"
+    (tmp_path / "jetson-nano.toml").write_bytes(shipped.read_bytes())
+    assert open_host("jetson-nano.toml", folder=tmp_path).board == "jetson-nano"
+    with pytest.raises(ConfigError, match=r"jetson-nano\.toml: no such file"):
+        open_host("jetson-nano.toml", folder=tmp_path / "elsewhere")
 
 
 def test_the_agents_side_imports_no_numpy() -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+EXACT: Final = 2**53  # up to here, every whole number is a float
 
 
 def to_toml(config: Any) -> str:  # noqa: ANN401 - any configuration dataclass
@@ -27,12 +29,14 @@ def _table(config: Any, name: str) -> list[str]:  # noqa: ANN401
             nested += _table(value, name=f"{name}.{key}" if name else key)
         else:
             lines.append(f"{key} = {_value(value)}")
-    return lines + nested
+    return nested if nested and len(lines) == 1 and name else lines + nested
 
 
 def _value(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, float) and value.is_integer() and abs(value) < EXACT:
+        return f"{int(value):_}"  # a float again where one is expected
     if isinstance(value, int | float):
         return repr(value)
     if isinstance(value, Path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,6 +12,7 @@ import pytest
 from agent_bench import LEVELS, Bench
 from device_readings import heat, power
 
+from edge_client.agent import ledger
 from edge_client.correction import KILLED_FOR_MEMORY, Correction
 from edge_client.decision import read_document
 from edge_client.hysteresis import Hold
@@ -140,7 +142,7 @@ def test_on_an_emulated_board_this_machines_clock_corrects_nothing_but_its_memor
     bench.write_calibration(LEVELS, timing=slow)
     bench.ready()
     bench.hear(Ready)
-    answer = bench.agent._answer
+    answer = bench.agent._answers.current
     assert answer is not None
     assert answer.learner is not None
     update = replace(bench.update(), train_s=9.0, peak_rss_bytes=40 * 2**20)
@@ -286,7 +288,7 @@ def test_an_agent_with_a_broken_policy_does_not_start(bench: Bench) -> None:
 def test_a_device_that_declined_asks_itself_again_while_the_round_waits(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edge_client.agent.agent.LOOK_AGAIN_S", 0.0)
+    monkeypatch.setattr("edge_client.agent.answers.LOOK_AGAIN_S", 0.0)
     bench.power = power("battery")
     with_policy(bench, ON_MAINS)
     bench.ready()
@@ -303,10 +305,11 @@ def test_a_device_that_declined_asks_itself_again_while_the_round_waits(
 def test_a_device_without_samples_that_fit_does_not_ask_itself_again(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edge_client.agent.agent.LOOK_AGAIN_S", 0.0)
-    (bench.folder / "data.npz").rename(bench.folder / "away")
+    monkeypatch.setattr("edge_client.agent.answers.LOOK_AGAIN_S", 0.0)
     bench.ready()
-    assert bench.hear(Ready)[0].level is None
+    bench.hear(Ready)
+    (bench.folder / "data.npz").rename(bench.folder / "away")
+    assert level_of(bench, 2) is None
     (bench.folder / "away").rename(bench.folder / "data.npz")
     bench.settle()
     assert bench.inbox == []
@@ -404,3 +407,19 @@ def test_the_status_says_when_a_policy_forbids_instead_of_a_budget(bench: Bench)
     last = bench.statuses[-1].decision
     assert last is not None
     assert last.reason == "declined by policy: power from battery"
+
+
+def test_a_full_disk_costs_what_was_to_be_remembered_but_not_the_agent(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    for name in ("write_durably", "save_document"):
+        monkeypatch.setattr(ledger, name, full)
+    bench.ready()
+    assert bench.hear(Ready)[0].level == 0.2
+    assert "not_remembered reason='[Errno 28] No space left on device'" in caplog.text
+    bench.at_work()
+    bench.hear(Update)
+    assert not bench.store.decision.exists()

@@ -55,7 +55,7 @@ def test_a_scale_that_is_no_speed_of_time_is_refused(factor: float) -> None:
 
 def test_a_board_gets_the_share_of_this_host_that_makes_it_as_fast_at_that_scale() -> None:
     board = load_board("raspberry-pi-zero-2w")
-    speed = board.compute.multiply_adds_per_s
+    speed = board.speed
     assert speed is not None
     limits = limits_of(board, TimeScale(factor=4), Wishes(host=HOST))
     assert limits.cpu is not None

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from edge_client.bench.memory_limit import memory_limit
 from missing_tool import leave_out
 from test_probe_measured import MEASURED
 
-from edge_client.bench.memory_limit import memory_limit
 from edge_client.cli import main
 from edge_client.config import ClientConfig, DataConfig
 from edge_client.probe import command, measuring, storage

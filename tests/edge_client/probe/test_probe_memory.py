@@ -8,9 +8,9 @@ from pathlib import Path
 import machines
 import psutil
 import pytest
+from edge_client.bench.memory_limit import memory_limit
 from missing_tool import leave_out
 
-from edge_client.bench.memory_limit import memory_limit
 from edge_client.probe.memory import MemoryReading, read_memory, read_swap, system_memory
 
 ROOT = Path(__file__).parents[3]

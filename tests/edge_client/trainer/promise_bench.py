@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from edge_client.bench.memory_limit import CGROUPS, memory_limit
 from missing_tool import leave_out
 from trainer_runs import Job, run_trainer, write_task
 
 from edge_client.agent.choice import CalibrationMissing, Chooser
 from edge_client.agent.ledger import Ledger
-from edge_client.bench.memory_limit import CGROUPS, memory_limit
 from edge_client.config import BudgetConfig, ClientConfig, DataConfig
 from edge_client.host import RealHost
 from edge_client.policy_file import PolicyFile

@@ -59,6 +59,20 @@ def test_a_client_comes_back_as_it_was(tmp_path: Path, memory_mib: float | None)
     assert load(ClientConfig, path) == client
 
 
+def test_whole_numbers_are_written_for_people_and_empty_headings_not_at_all() -> None:
+    text = to_toml(
+        ClientConfig(
+            device="zero",
+            site="demo",
+            store=Path("/store"),
+            data=DataConfig(path=Path("/x.npz"), holdout=0.25),
+            budget=BudgetConfig(memory_mib=2048.0),
+        )
+    )
+    assert "memory_mib = 2_048\n" in text
+    assert "holdout = 0.25\n" in text
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 @given(
     text=st.text(st.characters(exclude_categories=["Cs"])),
