@@ -41,8 +41,8 @@ def found_file(kind: str, name_or_path: str) -> Iterator[Path]:
     known = shipped(kind)
     if name_or_path not in known:
         raise ConfigError(
-            f"no {kind.removesuffix('s')} '{name_or_path}' ships{near(name_or_path, known)}; or "
-            f"give the path of a {SUFFIX} file"
+            f"no {kind.removesuffix('s')} '{name_or_path}' ships (a file's path ends with {SUFFIX})"
+            f"{near(name_or_path, known)}"
         )
     with resources.as_file(resources.files(PACKAGE) / kind / f"{name_or_path}{SUFFIX}") as path:
         yield path
