@@ -54,7 +54,7 @@ class TrainerProcess:
 
     Args:
         request: what it is to do.
-        folder: where the request and the trainer's stderr are written.
+        folder: where the request is written.
         limit_s: after so long it is of no use, and is ended.
         command: the trainer; the request's path is appended.
 
@@ -69,7 +69,9 @@ class TrainerProcess:
         write_durably(path, to_json(request).encode())
         self._limit_s = limit_s
         self._began = time.monotonic()
-        self._stderr: IO[bytes] = (folder / "stderr.txt").open("w+b")
+        self._stderr: IO[bytes] = os.fdopen(
+            os.memfd_create("stderr"), "w+b"
+        )  # no disk is full there
         self._too_late = False
         try:
             self._process = subprocess.Popen(  # noqa: S603 (our own interpreter and module)

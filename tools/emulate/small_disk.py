@@ -1,4 +1,4 @@
-"""A store that can be full: a file system of its own in a file, mounted where the store is."""
+"""A store that can be full: a small file system of its own, mounted where the store is."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Final
 from edge_client.emulation.errors import EmulationError
 
 MIB: Final = 2**20
+KIB: Final = 2**10  # in a MiB
 MOUNTS: Final = Path("/proc/self/mounts")
 FILLER: Final = "filler-"
 LARGE: Final = bytes(64 * 1024)
@@ -28,11 +29,11 @@ class SmallDisk:
 
     Attributes:
         folder: where it is mounted.
-        size_bytes: of the whole of it.
+        mechanism: what it is, for the report.
     """
 
     folder: Path
-    size_bytes: int
+    mechanism: str
 
     def fill(self) -> int:
         """Take all that is left, also what was given back since; returns how many bytes."""
@@ -53,11 +54,6 @@ class SmallDisk:
         """Unmount it; what lies in it stays in the image beside it."""
         unmount_below(self.folder)
 
-    @property
-    def mechanism(self) -> str:
-        """For the report."""
-        return f"ext2 in a file of {self.size_bytes / MIB:g} MiB, mounted over the store"
-
 
 def mount_small_disk(folder: Path, size_mib: float) -> SmallDisk:
     """Make a file system of a size and mount it on `folder`.
@@ -67,16 +63,26 @@ def mount_small_disk(folder: Path, size_mib: float) -> SmallDisk:
     """
     if os.geteuid() != 0:
         raise EmulationError("only root may mount a small file system")
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        return _mount_image(folder, size_mib)
+    except EmulationError as refused:  # a system without loop devices, or without mkfs
+        _run("mount", "-t", "tmpfs", "-o", f"size={size_mib * KIB:.0f}k", "tmpfs", str(folder))
+        held = f"tmpfs of {size_mib:g} MiB, which takes memory of the board, mounted over the store"
+        return SmallDisk(folder=folder, mechanism=f"{held} ({refused})")
+
+
+def _mount_image(folder: Path, size_mib: float) -> SmallDisk:
     make = shutil.which("mkfs.ext2") or shutil.which("mkfs.ext2", path=PATHS)
     if make is None:
         raise EmulationError("there is no program 'mkfs.ext2': install e2fsprogs")
-    folder.mkdir(parents=True, exist_ok=True)
-    image, size_bytes = folder.with_suffix(".image"), int(size_mib * MIB)
+    image = folder.with_suffix(".image")
     with image.open("wb") as file:
-        file.truncate(size_bytes)
+        file.truncate(int(size_mib * MIB))
     _run(make, "-q", "-F", "-m", "0", str(image))
     _run("mount", "-o", "loop,nosuid,nodev", str(image), str(folder))
-    return SmallDisk(folder=folder, size_bytes=size_bytes)
+    held = f"ext2 in a file of {size_mib:g} MiB, mounted over the store"
+    return SmallDisk(folder=folder, mechanism=held)
 
 
 def unmount_below(folder: Path) -> None:

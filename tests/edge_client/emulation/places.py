@@ -9,13 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from missing_tool import leave_out
-
 from edge_client.emulation.host_speed import given_speed
 from edge_client.emulation.place import Place
-from edge_client.emulation.report import Mechanism, Resource
 
-GROUPS: Final = (Mechanism.CGROUP_2, Mechanism.CGROUP_1)
 HOST: Final = given_speed(1e10)
 PATIENCE_S: Final = 30.0
 TRIES: Final = 5
@@ -47,15 +43,6 @@ while True:
 def python(code: str, *arguments: object) -> list[str]:
     """The command that runs a text."""
     return [sys.executable, "-c", code, *map(str, arguments)]
-
-
-def require_groups(place: Place, *resources: Resource) -> None:
-    """Leave the test out where no control group limits these; in CI, fail."""
-    for resource in resources:
-        applied = place.report().of(resource)
-        if applied.mechanism not in GROUPS:
-            place.close()
-            leave_out(f"control groups cannot be made here (run as root): {applied}")
 
 
 def wait_until(holds: Callable[[], bool], what: str) -> None:

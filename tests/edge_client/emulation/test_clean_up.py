@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from places import BUSY, FOR_EVER, MIB, is_gone, python, require_groups, start_for_ever, wait_until
+from places import BUSY, FOR_EVER, MIB, is_gone, python, start_for_ever, wait_until
+from real_groups import require_groups
 
 from edge_client.emulation.confine import confine
 from edge_client.emulation.errors import EmulationError

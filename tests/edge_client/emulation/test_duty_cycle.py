@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from places import BUSY, GROUPS, is_gone, python, state_of, wait_until
+from places import BUSY, is_gone, python, state_of, wait_until
+from real_groups import GROUPS
 
 from edge_client.emulation import pacer as pacer_module
 from edge_client.emulation.confine import confine

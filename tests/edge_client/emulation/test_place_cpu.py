@@ -8,7 +8,8 @@ from __future__ import annotations
 import subprocess
 
 import pytest
-from places import BUSY, GROUPS, HOST, TRIES, python, require_groups
+from places import BUSY, HOST, TRIES, python
+from real_groups import GROUPS, require_groups
 
 from edge_client.emulation.confine import confine
 from edge_client.emulation.errors import EmulationError

@@ -5,7 +5,8 @@ from __future__ import annotations
 import signal
 
 import pytest
-from places import GROUPS, MIB, TAKE, python, require_groups
+from places import MIB, TAKE, python
+from real_groups import GROUPS, require_groups
 
 from edge_client.emulation.address_space import overhead_bytes
 from edge_client.emulation.confine import confine

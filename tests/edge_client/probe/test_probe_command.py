@@ -13,12 +13,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from edge_client.bench.memory_limit import memory_limit
-from missing_tool import leave_out
+from real_groups import require_groups
 from test_probe_measured import MEASURED
 
 from edge_client.cli import main
 from edge_client.config import ClientConfig, DataConfig
+from edge_client.emulation.confine import confine
+from edge_client.emulation.report import Resource
 from edge_client.probe import command, measuring, storage
 from edge_client.probe.link import LinkEstimate
 from edge_client.probe.measured import Basis, Measurement
@@ -234,17 +235,17 @@ def test_the_help_says_what_is_kept(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_limited_process_measures_all_and_reports_the_limit(tmp_path: Path) -> None:
-    with memory_limit(200 * MIB) as limit:
-        if limit.peak is None:
-            leave_out("no control group with a memory limit can be made: run the tests as root")
+    with confine(memory=200 * MIB) as place:
+        require_groups(place, Resource.MEMORY)
+        kind = place.report().of(Resource.MEMORY).mechanism.value
         done = subprocess.run(
-            [*limit.prefix, sys.executable, "-m", "edge_client", "profile", "--json", "--again"],
+            place.command([sys.executable, "-m", "edge_client", "profile", "--json", "--again"]),
             capture_output=True, text=True, check=True, cwd=tmp_path,
             env={"PYTHONPATH": str(ROOT), "HOME": str(tmp_path), "PATH": "/usr/bin:/bin"},
         )  # fmt: skip
     document = json.loads(done.stdout)
     memory = document["memory"]
-    assert (memory["total_bytes"], memory["source"]) == (200 * MIB, limit.kind)
+    assert (memory["total_bytes"], memory["source"]) == (200 * MIB, kind)
     assert memory["available_bytes"] < 200 * MIB
     assert len(document["kernel_speed"]) > 0
     assert document["memory_bandwidth"]["block_bytes"] * 2 < 200 * MIB / 4

@@ -8,9 +8,10 @@ from pathlib import Path
 import machines
 import psutil
 import pytest
-from edge_client.bench.memory_limit import memory_limit
-from missing_tool import leave_out
+from real_groups import require_groups
 
+from edge_client.emulation.confine import confine
+from edge_client.emulation.report import Resource
 from edge_client.probe.memory import MemoryReading, read_memory, read_swap, system_memory
 
 ROOT = Path(__file__).parents[3]
@@ -148,19 +149,19 @@ def test_a_compressed_disk_of_an_absurd_size_is_named(tmp_path: Path) -> None:
 
 def test_a_real_group_limits_what_is_read() -> None:
     limit_bytes = 200 * MIB
-    with memory_limit(limit_bytes) as limit:
-        if limit.peak is None:
-            leave_out("no control group with a memory limit can be made: run the tests as root")
+    with confine(memory=limit_bytes) as place:
+        require_groups(place, Resource.MEMORY)
+        kind = place.report().of(Resource.MEMORY).mechanism.value
         code = (
             "from edge_client.probe.memory import read_memory as r; m = r();"
             "print(m.total_bytes, m.available_bytes, m.source)"
         )
         done = subprocess.run(
-            [*limit.prefix, sys.executable, "-c", code],
+            place.command([sys.executable, "-c", code]),
             capture_output=True, text=True, check=True, cwd=ROOT,
         )  # fmt: skip
     total, available, source = done.stdout.strip().split(" ", 2)
-    assert (int(total), source) == (limit_bytes, limit.kind)
+    assert (int(total), source) == (limit_bytes, kind)
     assert limit_bytes // 2 < int(available) < limit_bytes  # Python itself takes some
 
 

@@ -6,19 +6,20 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edge_client.bench.memory_limit import CGROUPS, memory_limit
-from missing_tool import leave_out
+from real_groups import require_groups
 from trainer_runs import Job, run_trainer, write_task
 
 from edge_client.agent.choice import CalibrationMissing, Chooser
 from edge_client.agent.ledger import Ledger
 from edge_client.config import BudgetConfig, ClientConfig, DataConfig
+from edge_client.emulation.confine import confine
+from edge_client.emulation.place import Place
+from edge_client.emulation.report import Resource
 from edge_client.host import RealHost
 from edge_client.policy_file import PolicyFile
 from edge_client.store import Store
@@ -29,33 +30,6 @@ from tools.demo.toml_writer import to_toml
 MIB = 2**20
 HERE = Path(__file__).parent
 DEADLINE_S = 120.0
-
-
-@contextmanager
-def cpu_limit(share: float) -> Iterator[tuple[str, ...]]:
-    """What goes before a command that is to have this share of one core."""
-    period_us = 100_000
-    quota_us = int(share * period_us)
-    for parent, files in (
-        (CGROUPS, {"cpu.max": f"{quota_us} {period_us}"}),
-        (CGROUPS / "cpu", {"cpu.cfs_period_us": period_us, "cpu.cfs_quota_us": quota_us}),
-    ):
-        group = parent / f"fedsparse-cpu-{os.getpid()}"
-        try:
-            group.mkdir()
-        except OSError:
-            continue
-        try:
-            for name, value in files.items():
-                with (group / name).open("r+", encoding="ascii") as file:
-                    file.write(str(value))
-            yield ("/bin/sh", "-c", f'echo $$ > "{group}/cgroup.procs" && exec "$@"', "sh")
-            return
-        except FileNotFoundError:
-            continue
-        finally:
-            group.rmdir()
-    leave_out("no control group can be made here: run it as root on a system with them")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,17 +116,16 @@ class Device:
             mode: `decide`, `free` or `forced` (promised_task.py).
         """
         self.forget()
-        with memory_limit(limit_bytes) as limit:
-            if limit.kind == "RLIMIT_AS":
-                leave_out("no control group can be made here: run it as root on a system with them")
-            result = self.run(limit.prefix, mode)
+        with confine(memory=limit_bytes) as place:
+            require_groups(place, Resource.MEMORY)
+            result = self.run(place, mode)
         return Trial(limit_bytes=limit_bytes, result=result)
 
-    def run(self, prefix: Sequence[str] = (), mode: str = "free") -> dict[str, Any]:
-        """One offer, and its task, in a process that a prefix holds to some limit."""
-        command = [*prefix, sys.executable, str(HERE / "promised_task.py"), str(self.folder), mode]
+    def run(self, place: Place, mode: str = "free") -> dict[str, Any]:
+        """One offer, and its task, in a process that a place holds to some limit."""
+        command = [sys.executable, str(HERE / "promised_task.py"), str(self.folder), mode]
         done = subprocess.run(
-            command,
+            place.command(command),
             capture_output=True,
             text=True,
             check=False,

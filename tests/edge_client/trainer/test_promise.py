@@ -10,9 +10,12 @@ import random
 from pathlib import Path
 
 import pytest
-from promise_bench import MIB, Device, Trial, cpu_limit
+from promise_bench import MIB, Device, Trial
+from real_groups import require_groups
 from trainer_runs import Job
 
+from edge_client.emulation.confine import confine
+from edge_client.emulation.report import Resource
 from fedsparse.plan.zoo import PLANS
 
 # A trainer maps code that its agent has in memory already, and that is counted twice; and a kernel
@@ -85,8 +88,9 @@ def test_a_board_that_has_become_slow_is_forecast_rightly_after_one_task(tmp_pat
     """Calibrated with a whole core, it trains with a quarter of one."""
     job = Job(plan=PLANS["mnist"](), examples=512, holdout=0.0, epochs=30)
     device = Device(tmp_path, job, levels=(0.5,))
-    with cpu_limit(0.25) as prefix:
-        first, second = device.run(prefix), device.run(prefix)
+    with confine(cpu=0.25) as place:
+        require_groups(place, Resource.CPU)
+        first, second = device.run(place), device.run(place)
     print(first, second)  # noqa: T201
     assert first["seconds"] > 1.2 * first["predicted_s"]
     assert second["seconds"] == pytest.approx(second["predicted_s"], rel=0.3)
