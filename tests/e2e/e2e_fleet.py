@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -90,13 +89,8 @@ class Fleet:
         self._children.__enter__()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._children.__exit__(kind, error, trace)
+    def __exit__(self, *error: object) -> None:
+        self._children.__exit__(*error)
         self.broker.stop()
 
     def start(self) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any, Final
 
 from edge_client.emulation.confine import confine
@@ -67,12 +66,7 @@ class Boards:
     def __enter__(self) -> Boards:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         for actor in self.actors.values():
             if actor.place is not None:
                 actor.place.close()
