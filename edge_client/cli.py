@@ -8,7 +8,7 @@ import platform
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 from edge_client.bench.options import add_arguments
 from edge_client.lean import OPENSSL_HASHES, TLS, leave_out
@@ -16,6 +16,7 @@ from fedsparse import __version__
 from fedsparse.errors import FedSparseError
 
 EXIT_ERROR: Final = 2
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 NEEDS_64_BITS: Final = (
     "fedsparse needs a 64-bit system, and this Python has 32 bits ({machine}): numpy has no wheels "
     "for it; install the board's 64-bit image (on a Raspberry Pi 3, 4, 5 or Zero 2: Raspberry Pi "
@@ -75,6 +76,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"edge-client {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for add in (_add_run, _add_bench, _add_explain, _add_profile):
+        add(commands)
+    return parser
+
+
+def _add_run(commands: Commands) -> None:
     run = commands.add_parser(
         "run",
         help="take part in the jobs of an aggregator",
@@ -91,6 +98,9 @@ def _parser() -> argparse.ArgumentParser:
         help="how much to say on stderr (default: info)",
     )
     run.set_defaults(command=_run)
+
+
+def _add_bench(commands: Commands) -> None:
     bench = commands.add_parser(
         "bench",
         help="measure what training costs on this board, for a report",
@@ -99,6 +109,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_arguments(bench)
     bench.set_defaults(command=_bench)
+
+
+def _add_explain(commands: Commands) -> None:
     explain = commands.add_parser(
         "explain",
         help="show the last decision of a device: each level's forecast, and why",
@@ -109,6 +122,9 @@ def _parser() -> argparse.ArgumentParser:
     explain.add_argument("config", type=Path, metavar="client.toml", help="who the device is")
     explain.add_argument("--json", action="store_true", help="print a document for programs")
     explain.set_defaults(command=_explain)
+
+
+def _add_profile(commands: Commands) -> None:
     profile = commands.add_parser(
         "profile",
         help="measure what this device has: processor, memory, storage, network, heat, power",
@@ -135,7 +151,6 @@ def _parser() -> argparse.ArgumentParser:
     profile.add_argument("--again", action="store_true", help="measure even if figures were kept")
     profile.add_argument("--json", action="store_true", help="print a document for programs")
     profile.set_defaults(command=_profile)
-    return parser
 
 
 if __name__ == "__main__":
