@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from edge_client.kept import kept_document
 from edge_client.runtime.setup import ENGINES, EngineSetup
-from fedsparse.errors import DataError
 from fedsparse.plan import Plan
 from fedsparse.wire.messages import is_digest
 
@@ -151,18 +151,13 @@ class Calibration:
         Raises:
             DataError: the text is something else; measure again.
         """
-        try:
-            document = json.loads(text)
-            if document["version"] != VERSION:
-                raise ValueError(f"version {document['version']!r}")
+        with kept_document(text, "not a calibration, measure again", VERSION) as document:
             return cls(
                 plan_digest=str(document["plan_digest"]),
                 batch_size=int(document["batch_size"]),
                 baseline_bytes=int(document["baseline_bytes"]),
                 levels=dict(map(_read_level, document["levels"])),
             )
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise DataError(f"not a calibration, measure again: {error!r}") from error
 
 
 def kept_by_name(plan: Plan, kept: Sequence[int]) -> dict[str, int]:

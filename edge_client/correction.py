@@ -16,7 +16,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Final
 
-from fedsparse.errors import DataError
+from edge_client.kept import kept_document
 
 VERSION: Final = 1
 WINDOW: Final = 5
@@ -105,16 +105,11 @@ class Correction:
         Raises:
             DataError: the text is something else; begin afresh.
         """
-        try:
-            document = json.loads(text)
-            if document["version"] != VERSION:
-                raise ValueError(f"version {document['version']!r}")
+        with kept_document(text, "not a correction, begin afresh", VERSION) as document:
             return cls(
                 calibration=str(document["calibration"]),
                 observations=tuple(map(_read_observation, document["observations"]))[-WINDOW:],
             )
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise DataError(f"not a correction, begin afresh: {error!r}") from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

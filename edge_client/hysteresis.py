@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Final
 
-from fedsparse.errors import DataError
+from edge_client.kept import kept_document
 
 VERSION: Final = 1
 MAX_BROKEN: Final = 120
@@ -64,10 +64,7 @@ class Hold:
         Raises:
             DataError: the text is something else; begin afresh.
         """
-        try:
-            document = json.loads(text)
-            if document["version"] != VERSION:
-                raise ValueError(f"version {document['version']!r}")
+        with kept_document(text, "not a held level, begin afresh", VERSION) as document:
             return cls(
                 subject=str(document["subject"]),
                 level=float(document["level"]),
@@ -76,8 +73,6 @@ class Hold:
                 round_id=int(document["round_id"]),
                 broken=str(document["broken"])[:MAX_BROKEN],
             )
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise DataError(f"not a held level, begin afresh: {error!r}") from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -145,7 +145,7 @@ class Ledger:
 
 
 def _write(write: Callable[[], None]) -> None:
-    """A disk that is full costs what was to be remembered, not the agent."""
+    """A disk that is full costs what was to be remembered, not the answer that follows."""
     try:
         write()
     except OSError as error:

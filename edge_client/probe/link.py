@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
+from edge_client.kept import kept_document
 from fedsparse.durable import write_durably
 from fedsparse.errors import DataError
 from fedsparse.transport.timing import Transfer
@@ -77,13 +78,8 @@ class LinkEstimate:
         Raises:
             DataError: the text is something else.
         """
-        try:
-            document = json.loads(text)
-            if document["format"] != FORMAT:
-                raise ValueError(f"format {document['format']!r}")
+        with kept_document(text, "no estimate of a link", FORMAT, key="format") as document:
             return cls(up=_rates(document["up"]), down=_rates(document["down"]))
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise DataError(f"no estimate of a link: {error!r}") from error
 
 
 @dataclass(slots=True)

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, Final
 
+from edge_client.kept import kept_document
 from edge_client.probe.bandwidth import Bandwidth
 from edge_client.probe.storage import WriteSpeed
 from fedsparse.errors import DataError
@@ -107,10 +108,7 @@ class Measurement:
         Raises:
             DataError: the text is something else.
         """
-        try:
-            document = json.loads(text)
-            if document["format"] != FORMAT:
-                raise ValueError(f"format {document['format']!r}, this version writes {FORMAT}")
+        with kept_document(text, "no measurement", FORMAT, key="format") as document:
             when = datetime.strptime(document["measured_at"], STAMP).replace(tzinfo=timezone.utc)
             return cls(
                 measured_at=when,
@@ -120,8 +118,6 @@ class Measurement:
                 writing=_read_writing(document["writing"]),
                 unknown=tuple(map(str, document["unknown"])),
             )
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise DataError(f"no measurement: {error!r}") from error
 
 
 def why_again(path: Path, basis: Basis, now: datetime) -> tuple[Measurement | None, str]:

@@ -409,7 +409,7 @@ def test_the_status_says_when_a_policy_forbids_instead_of_a_budget(bench: Bench)
     assert last.reason == "declined by policy: power from battery"
 
 
-def test_a_full_disk_costs_what_was_to_be_remembered_but_not_the_agent(
+def test_a_full_disk_costs_what_was_to_be_remembered_but_not_the_answer(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def full(*_: object) -> None:
