@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import math
 import random
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Final
 
 from fedsparse.errors import LocalProtocolError
+from fedsparse.rounds.turns import scored_levels, trained_levels
 from fedsparse.wire.messages import Ready, Stage, Verdict
 
 
@@ -339,40 +339,12 @@ class ServerRounds:
         seed = f"{self._policy.seed}/{current.round_id}/{self._abandoned}"
         draw = random.Random(seed)  # noqa: S311 (a draw)
         chosen = draw.sample(candidates, min(wanted, len(candidates)))
-        return self._spread(current, {device: ready[device] for device in sorted(chosen)})
-
-    def _spread(self, current: _Round, largest: dict[str, float]) -> dict[str, float]:
-        """The level of each task, given the largest that each device of the cohort can hold.
-
-        In training rounds a device takes in turn each level that it can hold: a level that few
-        devices hold would else see only their data. Source: FjORD (Horvath et al., NeurIPS 2021),
-        where clients draw widths up to their own in every step. Where devices score the model,
-        the first of each level scores that level, and further ones those below it.
-        """
+        cohort = {device: ready[device] for device in sorted(chosen)}
         if current.stage is Stage.SENSE or not self._policy.rotate_levels:
-            return largest
-        levels, seen = {}, Counter[float]()
-        for device, own in largest.items():
-            within = [level for level in current.levels if level <= own]
-            scoring = current.stage is Stage.EVALUATE
-            turn = seen[own] if scoring else self._turn(current.round_id, len(within))
-            levels[device] = within[turn % len(within)]
-            seen[own] += 1
-        return levels
-
-    def _turn(self, round_id: int, num_levels: int) -> int:
-        """Whose turn it is among the levels that a device can hold, 0 = the largest.
-
-        It is the same for all devices that hold as many, so that a weight which only the larger
-        levels keep is a mean over many devices, not what one of them makes of it. Each comes once
-        in `num_levels` rounds: largest first at the start, then in an order drawn each time, which
-        falls in step with nothing else, as a mask that changes in every so many rounds.
-        """
-        cycle, position = divmod(round_id - 1, num_levels)
-        if cycle == 0:
-            return position
-        draw = random.Random(f"{self._policy.seed}/{num_levels}/{cycle}")  # noqa: S311 (a draw)
-        return draw.sample(range(num_levels), num_levels)[position]
+            return cohort
+        if current.stage is Stage.EVALUATE:
+            return scored_levels(current.levels, cohort)
+        return trained_levels(current.levels, cohort, current.round_id, self._policy.seed)
 
     def _reassign(self, current: _Round, device: str, ready: Ready) -> list[Effect]:
         """A device of the cohort that answers again has lost its task."""
