@@ -6,6 +6,8 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -105,7 +107,9 @@ def test_when_the_place_closes_nothing_is_left_and_nothing_is_stopped() -> None:
     assert is_gone(pacer)
 
 
-def test_when_the_owner_is_killed_the_process_is_ended_and_not_left_stopped() -> None:
+@contextmanager
+def owner_of_a_stopped_process() -> Iterator[tuple[subprocess.Popen[str], str, int]]:
+    """Another process with a place, the place's name, and what is stopped in it."""
     owner = subprocess.Popen(
         [sys.executable, "-c", OWNER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -113,37 +117,30 @@ def test_when_the_owner_is_killed_the_process_is_ended_and_not_left_stopped() ->
         assert owner.stdout is not None
         name, pid = owner.stdout.readline().split()
         wait_until(lambda: state_of(int(pid)) == "T", "a stop")
+        yield owner, name, int(pid)
+
+
+def test_when_the_owner_is_killed_the_process_is_ended_and_not_left_stopped() -> None:
+    with owner_of_a_stopped_process() as (owner, name, pid):
         owner.kill()
-    wait_until(lambda: is_gone(int(pid)), "the end of the process")
+    wait_until(lambda: is_gone(pid), "the end of the process")
     assert marked(name) == set()
 
 
 def test_when_owner_and_pacer_are_killed_at_once_the_process_is_ended() -> None:
-    owner = subprocess.Popen(
-        [sys.executable, "-c", OWNER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    with owner:
-        assert owner.stdout is not None
-        name, pid = owner.stdout.readline().split()
-        wait_until(lambda: state_of(int(pid)) == "T", "a stop")
+    with owner_of_a_stopped_process() as (owner, name, pid):
         os.kill(pacer_of(name), signal.SIGKILL)
         owner.kill()
-    wait_until(lambda: is_gone(int(pid)), "the end of the process")
+    wait_until(lambda: is_gone(pid), "the end of the process")
 
 
 def test_when_all_that_could_clear_up_is_killed_the_next_start_does() -> None:
-    owner = subprocess.Popen(
-        [sys.executable, "-c", OWNER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    with owner:
-        assert owner.stdout is not None
-        name, pid = owner.stdout.readline().split()
-        wait_until(lambda: state_of(int(pid)) == "T", "a stop")
+    with owner_of_a_stopped_process() as (owner, name, pid):
         os.kill(child_of(owner.pid, "edge_client.emulation.warden"), signal.SIGKILL)
         os.kill(pacer_of(name), signal.SIGKILL)
         owner.kill()
     confine().close()  # or that of another test's, side by side with this one
-    assert is_gone(int(pid))
+    assert is_gone(pid)
 
 
 def test_a_pacer_that_takes_over_does_not_collect_what_was_used_before_it() -> None:
