@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator, Mapping
+from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Any, Final
 
@@ -49,6 +51,7 @@ class Evaluator:
         self._plan = plan
         self._targets = _checked(plan, samples, targets, where="test set")
         self._samples = np.ascontiguousarray(samples, np.float32)
+        self._left_off = threading.Event()
         model = to_parametric_onnx(plan) if graph is None else parametric_inference(graph)
         self._session = open_session(model.SerializeToString(), threads=os.cpu_count() or 1)
 
@@ -61,11 +64,18 @@ class Evaluator:
 
         Raises:
             EngineError: the outputs are not finite.
+            CancelledError: it was to leave off.
         """
         return score(self._plan.loss, self._answers(tensors_by_name(self._plan, weights, mask)))
 
+    def leave_off(self) -> None:
+        """Evaluate nothing any more; from any thread."""
+        self._left_off.set()
+
     def _answers(self, tensors: Mapping[str, Float32Array]) -> Iterator[Batch]:
         for start in range(0, len(self._samples), BATCH):
+            if self._left_off.is_set():
+                raise CancelledError
             samples = self._samples[start : start + BATCH]
             outputs = run(self._session, {INPUT: samples, **tensors})
             yield outputs, self._targets[start : start + BATCH]

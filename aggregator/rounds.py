@@ -6,10 +6,11 @@ import hashlib
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from typing import Final
 
-from aggregator.accumulate import fold
+from aggregator.accumulate import Score, fold
 from aggregator.course import Course
 from aggregator.devices import Statuses
 from aggregator.events import Diary
@@ -91,10 +92,7 @@ class Aggregator:
         self._statuses = Statuses()
         self._asked: dict[str, Asked] = {}
         self._measured: list[Measured] = []
-        self._unscored: Unscored | None = None
-        if self._course.resumed:
-            before = self._course.round.round_id - 1
-            self._unscored = Unscored(round_id=before, state=self.model.state, reported={})
+        self._scored: tuple[int, Future[Scores]] | None = None
         self._opened_s = self._tell_s = 0.0
         self._reopen_s = math.inf
         self.scores = Scores()
@@ -132,10 +130,15 @@ class Aggregator:
             rounds=self._job.rounds,
             resumed=self._course.resumed,
         )
-        self._open()
-        while not self.done:
-            self.step()
-        self._score()
+        try:
+            if self._course.resumed:
+                self._score(self._course.round.round_id - 1, reported={})
+            self._open()
+            while not self.done:
+                self.step()
+            self._tell_scores(wait=True)
+        finally:
+            self._scoring.close()
 
     def step(self) -> None:
         """Wait for the next thing to happen, and deal with it."""
@@ -146,11 +149,7 @@ class Aggregator:
         wait_s = min(
             LONGEST_WAIT_S, self._machine.next_tick_s(now_s), max(0.0, self._reopen_s - now_s)
         )
-        if self._machine.phase is Phase.TRAINING:
-            self._score()  # devices have their tasks, and are busy for a while
         match self._channel.poll(wait_s):
-            case None:
-                self._score()
             case Delivered() as delivered:
                 self._on_message(delivered)
             case Rejected(device=device, reason=reason):
@@ -161,6 +160,7 @@ class Aggregator:
                 log.info("broker=connected")
                 self._announce()  # a broker that was killed has forgotten what it retained
         self._perform(self._machine.tick(self._clock()))
+        self._tell_scores(wait=False)
         self._tell_of_waiting()
 
     def _tell_of_waiting(self) -> None:
@@ -297,20 +297,25 @@ class Aggregator:
             traffic=self._traffic.close(),
         )
         self._events.write("round_closed", **report.fields())
-        self._score()
-        self._unscored = Unscored(
-            round_id=now.round_id, state=self.model.state, reported=folded.scores
-        )
+        self._score(now.round_id, reported=folded.scores)
         self._open()
 
-    def _score(self) -> None:
-        """Score the model of the last round that was closed, if that is not done yet."""
-        unscored, self._unscored = self._unscored, None
-        if unscored is None:
+    def _score(self, round_id: int, *, reported: Mapping[float, Score]) -> None:
+        """Begin to score the model that a round left, once the one before it is scored."""
+        self._tell_scores(wait=True)
+        unscored = Unscored(round_id=round_id, state=self.model.state, reported=reported)
+        self._scored = round_id, self._scoring.begin(unscored)
+
+    def _tell_scores(self, *, wait: bool) -> None:
+        """Note how good the model of the last round is, as soon as that is known."""
+        if self._scored is None:
             return
-        scores = self._scoring.scores(unscored.round_id, unscored.state, unscored.reported)
+        round_id, future = self._scored
+        if not (wait or future.done()):
+            return
+        self._scored, scores = None, future.result()
         self.scores = scores if scores.loss or scores.accuracy else self.scores
-        self._events.write("round_scored", round=unscored.round_id, **scores.fields())
+        self._events.write("round_scored", round=round_id, **scores.fields())
 
     def _read_from_spool(self, device: str) -> tuple[Update, Contribution]:
         round_id = self._course.round.round_id

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -57,8 +58,12 @@ class Scoring(Protocol):
         """Whether devices have to score the model."""
         ...
 
-    def scores(self, round_id: int, state: ServerState, reported: Mapping[float, Score]) -> Scores:
-        """Of the model that a round left, or as devices reported them of what they received."""
+    def begin(self, unscored: Unscored) -> Future[Scores]:
+        """Score a model; one is begun when the one before is done."""
+        ...
+
+    def close(self) -> None:
+        """Leave off: nobody waits for what was begun."""
         ...
 
 
@@ -74,22 +79,38 @@ class DeviceScoring:
     def __init__(self, plan: Plan) -> None:
         self._has_accuracy = plan.loss.has_accuracy
 
-    def scores(self, round_id: int, state: ServerState, reported: Mapping[float, Score]) -> Scores:
+    def begin(self, unscored: Unscored) -> Future[Scores]:
         """See `Scoring`."""
-        return pooled(reported, has_accuracy=self._has_accuracy)
+        return known(pooled(unscored.reported, has_accuracy=self._has_accuracy))
+
+    def close(self) -> None:
+        """See `Scoring`."""
 
 
 class GatewayScoring:
-    """Every level is scored on the gateway's own test set, after each round."""
+    """Every level is scored on the gateway's own test set, after each round.
+
+    That happens on a thread of its own, so that updates are taken in time meanwhile: a large test
+    set may take longer than a round.
+    """
 
     on_devices = False
 
     def __init__(self, plan: Plan, evaluator: Evaluator) -> None:
         self._has_accuracy = plan.loss.has_accuracy
         self._evaluator = evaluator
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="scoring")
 
-    def scores(self, round_id: int, state: ServerState, reported: Mapping[float, Score]) -> Scores:
+    def begin(self, unscored: Unscored) -> Future[Scores]:
         """See `Scoring`."""
+        return self._executor.submit(self._scores, unscored.state)
+
+    def close(self) -> None:
+        """See `Scoring`; the batch that is under way is finished."""
+        self._evaluator.leave_off()
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+    def _scores(self, state: ServerState) -> Scores:
         found = {level: self._score(state, level) for level in state.masks}
         return pooled(found, has_accuracy=self._has_accuracy)
 
@@ -101,6 +122,13 @@ class GatewayScoring:
         except EngineError as error:
             log.error("not_scored=%r", str(error))
         return score
+
+
+def known(scores: Scores) -> Future[Scores]:
+    """Scores for which nothing is to be computed, or was already."""
+    future: Future[Scores] = Future()
+    future.set_result(scores)
+    return future
 
 
 def open_scoring(job: JobConfig, plan: Plan, graph: TrainingGraph | None = None) -> Scoring:

@@ -93,6 +93,10 @@ class Execution:
         self._backward = self._calls(program.backward)
         self._update = self._calls(program.update)
 
+    def take_pages(self) -> None:
+        """Take all memory from the system at once; nothing may be in it yet."""
+        self._arena.fill(0)
+
     def begin(self, total: int, *, seed: int) -> None:
         """Start a step over `total` samples, in one micro-batch or several.
 

@@ -84,6 +84,10 @@ class SparseEngine:
         execution.finish()
         return loss
 
+    def take_pages(self) -> None:
+        """Take the memory of steps from the system before the first one, so that it can be timed."""
+        self._execution.take_pages()
+
     def _parts(self, batch: int) -> list[slice]:
         parts = divided(batch, self._micro_batch)
         lone_norms = self.program.lone_norms

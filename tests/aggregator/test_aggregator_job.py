@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import itertools
 import random
+import threading
+from concurrent.futures import CancelledError
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from job_world import LEVELS, Device, World, build_world, content_of
 
+from aggregator.evaluate import Evaluator, load_test_set
 from aggregator.job import CohortConfig, MethodConfig
 from fedsparse.methods.method import METHODS
 from fedsparse.methods.schedule import learning_rate
@@ -22,7 +26,7 @@ from fedsparse.sparsity.values import decode_values
 from fedsparse.transport.memory import MemoryBroker
 from fedsparse.types import Weights
 from fedsparse.wire.headers import split_parts
-from fedsparse.wire.messages import Part, Stage, Task, Verdict
+from fedsparse.wire.messages import Evaluation, Part, Stage, Task, Update, Verdict
 
 
 def method(name: str, *, rotate_levels: bool = False) -> MethodConfig:
@@ -415,3 +419,40 @@ def test_every_update_gets_a_receipt(tmp_path: Path) -> None:
         assert len(device.receipts) == len(device.tasks)
         assert {receipt.verdict for receipt in device.receipts} == {Verdict.ACCEPTED}
         assert device.outbox is None
+
+
+def test_updates_are_taken_in_time_while_the_gateway_scores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A large test set takes longer than a round: no deadline passes over it."""
+    np.savez(tmp_path / "test.npz", x=np.zeros((4, 6), np.float32), y=np.zeros(4, np.int64))
+    world = build_world(tmp_path, test_data=tmp_path / "test.npz").add_fleet()
+    may_go_on, evaluate = threading.Event(), Evaluator.evaluate
+
+    def slowly(self: Evaluator, *arguments: Any) -> Evaluation:  # noqa: ANN401
+        assert may_go_on.wait(60)
+        return evaluate(self, *arguments)
+
+    def in_the_next_round(update: Update, body: bytes) -> tuple[Update, bytes]:
+        may_go_on.set()
+        return update, body
+
+    monkeypatch.setattr(Evaluator, "evaluate", slowly)
+    world.devices[-1].change = {1: in_the_next_round}
+    world.run()
+    assert {event["updates"] for event in world.events("round_closed")[1:]} == {5}
+    assert [event["round"] for event in world.events("round_scored")] == [0, 1, 2, 3]
+
+
+def test_an_aggregator_that_is_ended_does_not_wait_for_scores(tmp_path: Path) -> None:
+    np.savez(tmp_path / "test.npz", x=np.zeros((4, 6), np.float32), y=np.zeros(4, np.int64))
+    plan = build_world(tmp_path).plan
+    evaluator = Evaluator(plan, *load_test_set(tmp_path / "test.npz", plan))
+    evaluator.leave_off()
+    with pytest.raises(CancelledError):
+        evaluator.evaluate(
+            Weights(
+                prunable=np.zeros(plan.num_prunable, np.float32),
+                dense=np.zeros(plan.num_dense, np.float32),
+            )
+        )

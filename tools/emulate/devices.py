@@ -15,7 +15,7 @@ from edge_client.emulation.scale import TimeScale
 from fedsparse.boards import Board, Figure
 from fedsparse.errors import ConfigError
 from tools.demo.toml_writer import to_toml
-from tools.emulate.fleet_file import MEASURED, PROFILE, Fleet, Group
+from tools.emulate.fleet_file import MEASURED, PROFILE, Fleet, Group, LinkTable
 
 MIB: Final = 2**20
 FILE: Final = "fleet.toml"  # the basis of a figure that the user gave
@@ -144,15 +144,8 @@ def _name(device: Device) -> str:
 
 def _link(group: Group, board: Board) -> Link:
     up, down = rates_of(board)
-    table = group.link
-    own_up = table.up_bytes_per_s if table else None
-    own_down = table.down_bytes_per_s if table else None
-    return Link(
-        up_bytes_per_s=own_up or (up.value if up else None),
-        down_bytes_per_s=own_down or (down.value if down else None),
-        delay_s=table.delay_s if table else 0.0,
-        jitter_s=table.jitter_s if table else 0.0,
-        loss=table.loss if table else 0.0,
+    return (group.link or LinkTable()).link(
+        up_bytes_per_s=up.value if up else None, down_bytes_per_s=down.value if down else None
     )
 
 

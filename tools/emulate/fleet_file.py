@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Final
 
 from aggregator.job import SEEDS, MethodConfig, TrainingConfig
+from edge_client.config import BudgetConfig
 from edge_client.emulation.board_limits import open_board
-from edge_client.emulation.link import Link
+from edge_client.emulation.link import Cut, Link
 from edge_client.emulation.scale import FASTEST, SLOWEST
 from fedsparse.config import build, read_toml
 from fedsparse.errors import ConfigError, DataError
@@ -36,6 +37,8 @@ class LinkTable:
             it.
         delay_s, jitter_s: each way.
         loss: share of packets lost at random, each way.
+        cut_every_s: the link is cut so often, all through the run; None = never.
+        cut_for_s: and for so long.
     """
 
     up_bytes_per_s: float | None = None
@@ -43,17 +46,28 @@ class LinkTable:
     delay_s: float = 0.0
     jitter_s: float = 0.0
     loss: float = 0.0
+    cut_every_s: float | None = None
+    cut_for_s: float = 1.0
 
     def __post_init__(self) -> None:
-        Link(
-            up_bytes_per_s=self.up_bytes_per_s,
-            down_bytes_per_s=self.down_bytes_per_s,
+        self.link()
+        if max(self.delay_s, self.jitter_s) > 60:
+            raise ValueError("delay_s and jitter_s are seconds: at most 60")
+
+    def link(
+        self, *, up_bytes_per_s: float | None = None, down_bytes_per_s: float | None = None
+    ) -> Link:
+        """What the emulation takes; the rates given here stand where the table has none."""
+        every_s = self.cut_every_s
+        cuts = () if every_s is None else (Cut(at_s=every_s, for_s=self.cut_for_s, every_s=every_s),)
+        return Link(
+            up_bytes_per_s=self.up_bytes_per_s or up_bytes_per_s,
+            down_bytes_per_s=self.down_bytes_per_s or down_bytes_per_s,
             delay_s=self.delay_s,
             jitter_s=self.jitter_s,
             loss=self.loss,
+            cuts=cuts,
         )
-        if max(self.delay_s, self.jitter_s) > 60:
-            raise ValueError("delay_s and jitter_s are seconds: at most 60")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +82,7 @@ class Group:
         data: an `.npz` of its own in place of a part of the job's data set.
         policy: a policy file (docs/budget.md), or None for always.
         memory_mib: in place of the profile's, for a board that has other work to do.
+        memory_fraction: the share of what is available that the client may take.
         store_mib: the size of the file system of its store; None = as this host's.
         link: in place of the board's own.
     """
@@ -79,6 +94,7 @@ class Group:
     data: Path | None = None
     policy: Path | None = None
     memory_mib: float | None = None
+    memory_fraction: float = BudgetConfig().memory_fraction
     store_mib: float | None = None
     link: LinkTable | None = None
 
@@ -96,6 +112,7 @@ class Group:
                 f"memory_mib {self.memory_mib:g} is absurd: the client alone needs "
                 f"{LEAST_MEMORY_MIB:g} MiB"
             )
+        BudgetConfig(memory_fraction=self.memory_fraction)
         if self.store_mib is not None and not LEAST_STORE_MIB <= self.store_mib <= MOST_STORE_MIB:
             raise ValueError(
                 f"store_mib must be {LEAST_STORE_MIB:g} to {MOST_STORE_MIB:g}, got "
@@ -127,6 +144,7 @@ class Job:
         min_devices: a round starts when so many are ready; None = half of the fleet.
         participation: share of the ready devices that a round samples.
         alpha: unevenness of the classes, where the data have no natural owners.
+        samples: of each device, at most; None = its part of the data set.
         method, training: as in `job.toml`.
     """
 
@@ -138,6 +156,7 @@ class Job:
     min_devices: int | None = None
     participation: float = 1.0
     alpha: float = 1.0
+    samples: int | None = None
     method: MethodConfig = field(default_factory=MethodConfig)
     training: TrainingConfig = field(
         default_factory=lambda: TrainingConfig(
@@ -161,6 +180,8 @@ class Job:
             raise ValueError(f"min_devices must be at least 1, got {self.min_devices}")
         if not (0 < self.participation <= 1 and self.alpha > 0):
             raise ValueError("participation must be in (0, 1], and alpha positive")
+        if self.samples is not None and self.samples < 2:
+            raise ValueError(f"samples must be at least 2, got {self.samples}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -92,6 +92,7 @@ def lay_out(
         devices=len(fleet.devices),
         seed=fleet.seed,
         alpha=fleet.job.alpha,
+        samples=fleet.job.samples,
     )
     parts = dict(zip(fleet.devices, prepared.devices, strict=True))
     for number, (device, path) in enumerate(parts.items()):
@@ -121,7 +122,10 @@ def write_client(
         policy=device.group.policy,
         data=DataConfig(path=layout.samples[device.name]),
         broker=broker,
-        budget=BudgetConfig(engine="sparse"),  # reproducible
+        budget=BudgetConfig(
+            engine="sparse",  # reproducible
+            memory_fraction=device.group.memory_fraction,
+        ),
     )
     path = layout.client_file(device.name)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Final
 
 from aggregator.accumulate import Score
-from aggregator.scoring import Scores, pooled
+from aggregator.scoring import Scores, Unscored, known, pooled
 from edge_client.data.header import count_samples
 from fedsparse.methods.state import ServerState
 from fedsparse.plan import Plan
@@ -38,10 +38,17 @@ class SimulatedScoring:
         self._every = every
         self._last = last
 
-    def scores(self, round_id: int, state: ServerState, reported: Mapping[float, Score]) -> Scores:
-        """See `Scoring`; empty in the rounds between."""
+    def begin(self, unscored: Unscored) -> Future[Scores]:
+        """See `Scoring`: done at once; empty in the rounds between."""
+        round_id = unscored.round_id
         if round_id % self._every and round_id != self._last:
-            return Scores()
+            return known(Scores())
+        return known(self._scores(unscored.state))
+
+    def close(self) -> None:
+        """See `Scoring`."""
+
+    def _scores(self, state: ServerState) -> Scores:
         orders = {level: self._orders(state, level) for level in state.masks}
         answers = iter(self._pool.score([one for some in orders.values() for one in some]))
         found = {}

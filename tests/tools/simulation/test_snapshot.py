@@ -133,7 +133,8 @@ def test_a_file_system_without_hard_links_will_do(
     for path in (folder / "snapshot").rglob("*.bits"):
         live = folder / "live" / path.relative_to(folder / "snapshot")
         assert path.stat().st_nlink == 1
-        assert not live.exists() or path.stat().st_mtime_ns == live.stat().st_mtime_ns
+        # A copy keeps its time; the live file may have been written again since.
+        assert not live.exists() or path.stat().st_mtime_ns <= live.stat().st_mtime_ns
     simulate(SPEC, folder, data=calm / "data")
     assert digest(folder) == digest(calm / "calm")
 
