@@ -20,13 +20,13 @@ from edge_client.kept import kept_document
 
 VERSION: Final = 1
 WINDOW: Final = 5
-ENOUGH: Final = 3  # tasks, before a board is believed to be faster than its calibration
+ENOUGH: Final = 3  # tasks, before a board is believed to be faster than was thought
 FASTEST: Final = 0.5
 SLOWEST: Final = 20.0
 MOST_MEMORY: Final = 2.0
 KILLED_FOR_MEMORY: Final = 1.1  # of the forecast: nobody knows what a trainer wanted when it died
 LEAST_TRAINING_S: Final = 1.0  # foretold; what a shorter one takes beyond says nothing of a speed
-TRAINER_START_S: Final = 2.0  # allowance: interpreter, numpy and samples from a slow card
+TRAINER_START_S: Final = 2.0  # allowance for interpreter, numpy and samples from a slow card
 MAX_START_S: Final = 600.0
 
 
@@ -81,9 +81,10 @@ class Correction:
 
     @property
     def start_s(self) -> float:
-        """Seconds of a trainer beside its training, as few as `TRAINER_START_S`."""
+        """Seconds of a trainer beside its training: the longest; before `ENOUGH`, an allowance."""
         seen = [one.start_s for one in self.observations if one.start_s is not None]
-        return min(max([TRAINER_START_S, *seen]), MAX_START_S)
+        least = TRAINER_START_S if len(seen) < ENOUGH else 0.0
+        return min(max([least, *seen]), MAX_START_S)
 
     def after(self, observation: Observation) -> Correction:
         """With one more task."""

@@ -85,7 +85,7 @@ class SparseEngine:
         return loss
 
     def take_pages(self) -> None:
-        """Take the memory of steps from the system before the first one, so that it can be timed."""
+        """Take the memory of steps from the system before the first one is timed."""
         self._execution.take_pages()
 
     def _parts(self, batch: int) -> list[slice]:

@@ -57,6 +57,8 @@ ALLOWED: Final[dict[Branch, tuple[type[Message], ...]]] = {
     Branch.DOWN: (Task, Receipt, Need),
     Branch.ROUND: (Offer,),
 }
+IN_FLIGHT_DIVISOR: Final = 25  # of a transfer, 4 % are in flight at most
+LEAST_IN_FLIGHT_BYTES: Final = 64 * 1024  # smaller chunks would cost more than a cut does
 RETAINED: Final = (Branch.STATUS, Branch.ROUND)
 
 
@@ -66,12 +68,12 @@ class ChannelOptions:
 
     Attributes:
         inline_bytes: the largest frame that is sent whole.
-        chunk_bytes: payload of a chunk; 96 KiB suits brokers with a limit of 128 kB.
+        chunk_bytes: the largest payload of a chunk; 96 KiB suits brokers with a limit of 128 kB.
         window, total_window: chunks in flight at most, to one peer and to all together.
         limits: of what a peer may have open here.
     """
 
-    inline_bytes: int = 256 * 1024
+    inline_bytes: int = 64 * 1024
     chunk_bytes: int = 256 * 1024
     window: int = 4
     total_window: int = 64
@@ -83,6 +85,11 @@ class ChannelOptions:
             raise ValueError(f"inline_bytes and chunk_bytes must be 1 to {largest}")
         if self.window < 1 or self.total_window < self.window:
             raise ValueError("1 <= window <= total_window must hold")
+
+    def chunk_size(self, size_bytes: int) -> int:
+        """Payload of the chunks of a frame: with a window in flight, a cut costs little of it."""
+        in_flight = max(LEAST_IN_FLIGHT_BYTES, size_bytes // IN_FLIGHT_DIVISOR)
+        return min(self.chunk_bytes, max(1, in_flight // self.window))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,7 +214,8 @@ class Channel:
             if self._connected:
                 self._timer.sending(handle, len(frame))
         else:
-            self._outbox.put(peer, (head, body), self._options.chunk_bytes, self._clock())
+            size = self._options.chunk_size(len(head) + len(body))
+            self._outbox.put(peer, (head, body), size, self._clock())
             self._pump()
 
     def announce(self, decision: LastDecision) -> None:

@@ -84,6 +84,14 @@ def test_what_a_task_took_is_compared_to_what_was_foretold_of_it() -> None:
     assert corrected.start_s == 4.0
 
 
+def test_a_trainer_that_starts_quickly_is_believed_after_some_tasks() -> None:
+    correction = Correction()
+    for start_s in (0.4, 0.7, 0.5):
+        assert correction.start_s == TRAINER_START_S
+        correction = correction.after(Observation(time_ratio=1.0, start_s=start_s))
+    assert correction.start_s == 0.7
+
+
 def test_a_clock_that_says_nothing_corrects_nothing() -> None:
     emulated = observe(FORETOLD, training_s=None, trainer_s=None, peak_bytes=110)
     assert emulated == Observation(memory_ratio=1.1)
@@ -119,7 +127,8 @@ def test_corrections_are_bounded_and_survive_the_disk(seen: list[Observation]) -
         correction = correction.after(one)
     assert FASTEST <= correction.time_factor <= SLOWEST
     assert 1.0 <= correction.memory_factor <= MOST_MEMORY
-    assert TRAINER_START_S <= correction.start_s <= MAX_START_S
+    assert 0.0 <= correction.start_s <= MAX_START_S
+    assert correction.start_s >= TRAINER_START_S or len(seen) >= ENOUGH
     assert len(correction.observations) <= WINDOW
     assert Correction.from_json(correction.to_json()) == correction
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fedsparse.methods.name import MethodName
+from tools.bench.devices.parts import Part
 from tools.demo.cli import Dataset
 
 if TYPE_CHECKING:
@@ -269,6 +270,47 @@ def limited(
     if result.group_peak_mb is not None:
         typer.echo(f"           {result.group_peak_mb:.0f} MB highest use of the control group")
     typer.echo(f"step       {result.step_ms:.0f} ms, median of {result.steps}")
+
+
+@app.command()
+def devices(
+    boards: Annotated[
+        str, typer.Option(help="Boards by commas; by default eight, from a Zero 2 W to an Orin.")
+    ] = "",
+    models: Annotated[str, typer.Option(help="mnist, har, resnet, by commas.")] = "",
+    rounds: Annotated[int, typer.Option(min=1, help="Of training, in each run.")] = 8,
+    part: Annotated[
+        list[Part] | None, typer.Option(help="Measure this only; may be given again.")
+    ] = None,
+    clients: Annotated[int, typer.Option(min=1, max=200, help="That wait for a job.")] = 50,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with 1 unless everything holds.")
+    ] = False,
+    output: Annotated[
+        Path, typer.Option(help="Where the results go; the runs lie in a folder beside it.")
+    ] = Path("out/bench/devices.json"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
+) -> None:
+    """What emulated boards choose, predict and take, under real limits; about 45 minutes.
+
+    Eight boards train three models, each alone: level, predicted and measured memory and time.
+    Then a device of 64 MB, a link that loses and is cut, and 50 clients that wait.
+    """
+    from tools.bench.devices.cases import BOARDS, MODELS
+    from tools.bench.devices.command import DevicesRequest, run_devices
+
+    holds = run_devices(
+        DevicesRequest(
+            boards=_listed(boards) or BOARDS,
+            models=_listed(models) or tuple(MODELS),
+            rounds=rounds,
+            parts=tuple(part or Part),
+            clients=clients,
+            output=output,
+            as_json=as_json,
+        )
+    )
+    raise typer.Exit(int(strict and not holds))
 
 
 @app.command()

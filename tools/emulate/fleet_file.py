@@ -59,7 +59,9 @@ class LinkTable:
     ) -> Link:
         """What the emulation takes; the rates given here stand where the table has none."""
         every_s = self.cut_every_s
-        cuts = () if every_s is None else (Cut(at_s=every_s, for_s=self.cut_for_s, every_s=every_s),)
+        cuts = (
+            () if every_s is None else (Cut(at_s=every_s, for_s=self.cut_for_s, every_s=every_s),)
+        )
         return Link(
             up_bytes_per_s=self.up_bytes_per_s or up_bytes_per_s,
             down_bytes_per_s=self.down_bytes_per_s or down_bytes_per_s,
@@ -145,6 +147,7 @@ class Job:
         participation: share of the ready devices that a round samples.
         alpha: unevenness of the classes, where the data have no natural owners.
         samples: of each device, at most; None = its part of the data set.
+        test_samples: that the gateway scores the model on, at most; None = the whole test set.
         method, training: as in `job.toml`.
     """
 
@@ -157,6 +160,7 @@ class Job:
     participation: float = 1.0
     alpha: float = 1.0
     samples: int | None = None
+    test_samples: int | None = None
     method: MethodConfig = field(default_factory=MethodConfig)
     training: TrainingConfig = field(
         default_factory=lambda: TrainingConfig(
@@ -180,8 +184,10 @@ class Job:
             raise ValueError(f"min_devices must be at least 1, got {self.min_devices}")
         if not (0 < self.participation <= 1 and self.alpha > 0):
             raise ValueError("participation must be in (0, 1], and alpha positive")
-        if self.samples is not None and self.samples < 2:
-            raise ValueError(f"samples must be at least 2, got {self.samples}")
+        for key in ("samples", "test_samples"):
+            count = getattr(self, key)
+            if count is not None and count < 2:
+                raise ValueError(f"{key} must be at least 2, got {count}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

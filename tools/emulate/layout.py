@@ -96,7 +96,9 @@ def lay_out(
     )
     parts = dict(zip(fleet.devices, prepared.devices, strict=True))
     for number, (device, path) in enumerate(parts.items()):
-        _keep_share(path, fleet.group_of(device).data_share, seed=1000 * fleet.seed + number)
+        _keep(path, fleet.group_of(device).data_share, seed=1000 * fleet.seed + number)
+    most = fleet.job.test_samples or prepared.test_samples
+    _keep(prepared.test, min(1.0, most / prepared.test_samples), seed=fleet.seed)
     own = {device: fleet.group_of(device).data for device in fleet.devices}
     (output / JOB).mkdir()
     plan = output / "plan.json"
@@ -183,7 +185,7 @@ def job_config(
     )
 
 
-def _keep_share(path: Path, share: float, seed: int) -> None:
+def _keep(path: Path, share: float, seed: int) -> None:
     """Keep a share of a device's samples, drawn at random, in their order."""
     if share == 1:
         return

@@ -88,6 +88,45 @@ def test_threads_are_taken_only_where_they_are_faster(
     assert timings_of(residual_plan(), (0.2,), Choices(threads=4))[0].threads == threads
 
 
+class HeldBack:
+    """An engine on a processor with a quota: `WORK_S` a step, `QUOTA_S` of every `PERIOD_S`."""
+
+    WORK_S, QUOTA_S, PERIOD_S = 0.003, 0.004, 0.020
+
+    def __init__(self) -> None:
+        self.worked_s = 0.0
+
+    def train_step(self, samples: object, targets: object, *, learning_rate: float) -> None:
+        del samples, targets, learning_rate
+        self.worked_s += self.WORK_S
+
+    def clock(self) -> float:
+        periods, rest_s = divmod(self.worked_s, self.QUOTA_S)
+        return periods * self.PERIOD_S + rest_s
+
+
+def test_a_level_is_as_fast_as_it_stays_and_not_as_fast_as_single_steps(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    engine = HeldBack()
+    monkeypatch.setattr(auto._Bench, "_open", lambda *_: engine)
+    bench = auto._Bench(
+        plan=PLANS["digits"](),
+        batch_size=8,
+        samples=np.zeros((8, 1, 8, 8), np.float32),
+        targets=np.zeros(8, np.int32),
+        each_s=0.02,
+        clock=engine.clock,
+        sustained_s=0.4,
+    )
+    mask, setup = np.ones(100_352, np.bool_), EngineSetup(micro_batch=8)
+    alone_s = bench.step_s(mask, setup)
+    sustained_s = bench.sustained_step_s(mask, setup, alone_s)
+    as_held_back_s = HeldBack.WORK_S * HeldBack.PERIOD_S / HeldBack.QUOTA_S
+    assert sustained_s == pytest.approx(as_held_back_s, rel=0.1)
+    assert bench.sustained_step_s(mask, setup, alone_s=2.0) == 2.0
+
+
 def test_a_smaller_micro_batch_is_never_said_to_be_faster(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -414,3 +414,13 @@ def test_flush_waits_for_the_broker(world: World) -> None:
 def test_senseless_options_are_refused(options: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="must"):
         ChannelOptions(**options)
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "chunk"),
+    [(70_000, 16_384), (1_600_000, 16_384), (8_000_000, 80_000), (100_000_000, 262_144)],
+)
+def test_a_window_of_chunks_is_a_small_part_of_a_transfer(size_bytes: int, chunk: int) -> None:
+    options = ChannelOptions()
+    assert options.chunk_size(size_bytes) == chunk
+    assert ChannelOptions(chunk_bytes=1_000).chunk_size(size_bytes) == 1_000

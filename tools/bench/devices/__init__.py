@@ -1,0 +1,1 @@
+"""`fedsparse bench devices`: what devices choose, predict and take, on boards with real limits."""

@@ -1,0 +1,220 @@
+"""What a run says of its predictions: read from the files that it left."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from edge_client.calibration import Calibration
+from edge_client.decision import read_document
+from fedsparse.errors import DataError
+from tools.bench.devices.cases import DEVICE
+from tools.emulate.limits_table import cells
+
+MB: Final = 1e6
+MEMORY_SHARE: Final = 0.15  # a predicted increase may be off by this share, or by MEMORY_SLACK_MB
+MEMORY_SLACK_MB: Final = 1.0
+MEMORY_BELOW: Final = 0.03  # and below by this share at most: a device must not run out of memory
+TIME_SHARE: Final = 0.25
+TRAIN: Final = "train"
+Event = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Round:
+    """One round of one device; seconds are this host's, as its clock shows them.
+
+    Attributes:
+        predicted_s: of the answer to its offer.
+        measured_s: from the task to the update, as the aggregator saw them.
+        peak_mb: agent and trainer, each at its highest.
+    """
+
+    number: int
+    stage: str
+    level: float
+    predicted_s: float
+    measured_s: float
+    peak_mb: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One board and one model; MB are 1e6 bytes, seconds this host's.
+
+    Attributes:
+        level: that the device chose for most rounds; None = it trained none.
+        predicted_peak_mb, peak_mb: of agent and trainer together, at that level.
+        predicted_increase_mb, increase_mb: the same without what agent and trainer have before
+            there are samples and an engine.
+        predicted_round_s, round_s: medians over the rounds of training at that level.
+        limits: of memory, processor and link, each with its mechanism and basis.
+        killed: processes that the kernel killed at the memory limit, and clients that died.
+        repeated: rounds that were offered again since no update came in time.
+        rounds: all of them, stage 1 as well.
+        reason: the last decision.
+        error: what broke the run off, or empty.
+    """
+
+    board: str
+    model: str
+    level: float | None
+    predicted_peak_mb: float
+    peak_mb: float
+    predicted_increase_mb: float
+    increase_mb: float
+    predicted_round_s: float
+    round_s: float
+    time_scale: float
+    limits: Mapping[str, str]
+    killed: int
+    repeated: int
+    rounds: tuple[Round, ...]
+    reason: str
+    error: str = ""
+
+    @property
+    def memory_error(self) -> float:
+        """How far the predicted increase is above the measured one, as a share of that."""
+        return self.predicted_increase_mb / self.increase_mb - 1 if self.increase_mb else 0.0
+
+    @property
+    def time_error(self) -> float:
+        """As `memory_error`, of the round's time."""
+        return self.predicted_round_s / self.round_s - 1 if self.round_s else 0.0
+
+    @property
+    def memory_holds(self) -> bool:
+        """Whether the predicted memory is as near as it must be."""
+        off_mb = abs(self.predicted_increase_mb - self.increase_mb)
+        near = off_mb <= max(MEMORY_SHARE * self.increase_mb, MEMORY_SLACK_MB)
+        return near and self.memory_error >= -MEMORY_BELOW
+
+    @property
+    def time_holds(self) -> bool:
+        """Whether the predicted time is as near as it must be."""
+        return abs(self.time_error) <= TIME_SHARE
+
+    @property
+    def promise_holds(self) -> bool:
+        """Whether nothing was killed, and every task was done in time."""
+        return not (self.killed or self.repeated or self.error)
+
+    @property
+    def holds(self) -> bool:
+        """All of it."""
+        return self.promise_holds and (
+            self.level is None or (self.memory_holds and self.time_holds)
+        )
+
+    def to_document(self) -> dict[str, Any]:
+        """For JSON."""
+        names = ("memory_error", "memory_holds", "time_error", "time_holds", "promise_holds")
+        return {**asdict(self), **{name: getattr(self, name) for name in names}}
+
+
+def read_row(folder: Path, board: str, model: str, *, error: str = "") -> Row:
+    """What the device `board` of a run predicted and took.
+
+    Args:
+        folder: of the run (docs/emulate.md).
+        board, model: how the row calls them.
+        error: what broke the run off, or empty.
+    """
+    events = read_events(folder)
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    device = next(one for one in summary["emulation"]["devices"] if one["id"] == DEVICE)
+    rounds = tuple(rounds_of(events, DEVICE))
+    store = folder / "devices" / DEVICE / "store"
+    decision = read_document(store / "decision.json") or {}
+    trained = [one for one in rounds if one.stage == TRAIN]
+    level = statistics.mode(one.level for one in trained) if trained else None
+    same = [one for one in trained if one.level == level]
+    agent_mb, predicted_mb = _predicted(decision, level)
+    baseline_mb = _baseline_mb(store)
+    peak_mb = max((one.peak_mb for one in same), default=0.0)
+    memory, processor, link = cells(device)
+    usage = device["usage"]
+    return Row(
+        board=board,
+        model=model,
+        level=level,
+        predicted_peak_mb=predicted_mb,
+        peak_mb=peak_mb,
+        predicted_increase_mb=predicted_mb - agent_mb - baseline_mb if same else 0.0,
+        increase_mb=_trainer_mb(events, same) - baseline_mb if same else 0.0,
+        predicted_round_s=_median([one.predicted_s for one in same]),
+        round_s=_median([one.measured_s for one in same]),
+        time_scale=summary["emulation"]["time_scale"],
+        limits={"memory": memory, "processor": processor, "link": link},
+        killed=(usage.get("memory_kills") or 0) + device["client_ended"],
+        repeated=sum(one["event"] == "round_repeated" for one in events),
+        rounds=rounds,
+        reason=str(decision.get("reason", "")),
+        error=error,
+    )
+
+
+def read_events(folder: Path) -> list[Event]:
+    """The diary of a run."""
+    lines = (folder / "events.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def rounds_of(events: Sequence[Event], device: str) -> Iterator[Round]:
+    """Every update of a device, with the answer and the task before it."""
+    ready: Event = {}
+    sent_s = 0.0
+    for event in events:
+        if event.get("device") != device:
+            continue
+        if event["event"] == "device_ready":
+            ready = event
+        elif event["event"] == "task_sent":
+            sent_s = event["time_s"]
+        elif event["event"] == "update":
+            yield Round(
+                number=event["round"],
+                stage=event["stage"],
+                level=event["level"],
+                predicted_s=ready["predicted_round_s"],
+                measured_s=event["time_s"] - sent_s,
+                peak_mb=event["peak_rss_mb"] + event["agent_rss_mb"],
+            )
+
+
+def _trainer_mb(events: Sequence[Event], rounds: Sequence[Round]) -> float:
+    """The trainer alone, at its highest in these rounds."""
+    numbers = {one.number for one in rounds}
+    return max(
+        float(one["peak_rss_mb"])
+        for one in events
+        if one["event"] == "update" and one["device"] == DEVICE and one["round"] in numbers
+    )
+
+
+def _predicted(decision: Mapping[str, Any], level: float | None) -> tuple[float, float]:
+    """MB of the agent, and of agent and trainer at a level, of the last decision."""
+    rows = [one for one in decision.get("rows", ()) if one["level"] == level]
+    if not rows:
+        return 0.0, 0.0
+    return decision["means"]["agent_bytes"] / MB, rows[0]["peak_bytes"] / MB
+
+
+def _baseline_mb(store: Path) -> float:
+    """Of a trainer before it holds samples or an engine; of the latest calibration."""
+    files = sorted((store / "calibrations").glob("*.json"), key=lambda path: path.stat().st_mtime)
+    if not files:
+        return 0.0
+    try:
+        return Calibration.from_json(files[-1].read_bytes()).baseline_bytes / MB
+    except DataError:
+        return 0.0
+
+
+def _median(values: Sequence[float]) -> float:
+    return statistics.median(values) if values else 0.0
