@@ -274,7 +274,11 @@ class Aggregator:
         return mask
 
     def _close(self, devices: tuple[str, ...]) -> None:
-        """Fold the round, keep the result, and go on to the next."""
+        """Fold the round, keep the result, and go on to the next.
+
+        Where scoring takes longer than rounds do, it is waited for here: no deadline runs.
+        """
+        self._tell_scores(wait=True)
         now = self._course.round
         folded = fold(
             self._plan,
@@ -301,8 +305,7 @@ class Aggregator:
         self._open()
 
     def _score(self, round_id: int, *, reported: Mapping[float, Score]) -> None:
-        """Begin to score the model that a round left, once the one before it is scored."""
-        self._tell_scores(wait=True)
+        """Begin to score the model that a round left."""
         unscored = Unscored(round_id=round_id, state=self.model.state, reported=reported)
         self._scored = round_id, self._scoring.begin(unscored)
 
@@ -313,7 +316,11 @@ class Aggregator:
         round_id, future = self._scored
         if not (wait or future.done()):
             return
-        self._scored, scores = None, future.result()
+        self._scored, scores = None, Scores()
+        try:
+            scores = future.result()
+        except Exception:  # whatever it is, the model itself is safe, and the job goes on
+            log.exception("round=%d not_scored=yes", round_id)
         self.scores = scores if scores.loss or scores.accuracy else self.scores
         self._events.write("round_scored", round=round_id, **scores.fields())
 

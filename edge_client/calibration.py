@@ -13,7 +13,7 @@ from edge_client.runtime.setup import ENGINES, EngineSetup
 from fedsparse.plan import Plan
 from fedsparse.wire.messages import is_digest
 
-VERSION: Final = 2
+VERSION: Final = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +49,8 @@ class LevelTiming:
         multiply_adds: the cost model's work of the step, the batch in one piece.
         engine, threads, shared_work: as `EngineSetup` has them.
         layers: name of a weight tensor -> its timing; empty for an engine without a choice.
+        evolve_s: wall time of one drop-and-grow, with all that the engine does for another mask;
+            0 where nobody measured it.
     """
 
     step_s: Mapping[int, float]
@@ -57,8 +59,11 @@ class LevelTiming:
     threads: int
     shared_work: int
     layers: Mapping[str, LayerTiming]
+    evolve_s: float = 0.0
 
     def __post_init__(self) -> None:
+        if not (math.isfinite(self.evolve_s) and self.evolve_s >= 0):
+            raise ValueError(f"a drop-and-grow of {self.evolve_s} s")
         if self.engine not in ENGINES or self.threads < 1 or self.multiply_adds < 1:
             raise ValueError(f"engine '{self.engine}', {self.threads} threads, no work")
         if not self.step_s or not all(map(_is_time, self.step_s.values())):
@@ -175,6 +180,7 @@ def _level_document(level: float, timing: LevelTiming) -> dict[str, Any]:
         "engine": timing.engine,
         "threads": timing.threads,
         "shared_work": timing.shared_work,
+        "evolve_s": timing.evolve_s,
         "layers": {
             name: [layer.kept, layer.sparse_s, layer.dense_s]
             for name, layer in timing.layers.items()
@@ -193,6 +199,7 @@ def _read_level(document: dict[str, Any]) -> tuple[float, LevelTiming]:
         engine=str(document["engine"]),
         threads=int(document["threads"]),
         shared_work=int(document["shared_work"]),
+        evolve_s=float(document["evolve_s"]),
         layers=layers,
     )
     return float(document["level"]), timing

@@ -3,7 +3,8 @@
 Predicted peak = agent + trainer: before it holds anything + its samples + the engine's own cost and
 what the task takes beside it, times what tasks have taken beyond their forecasts.
 A level's micro-batch is the largest that fits in memory.
-Predicted round = a trainer's start + steps x time of a step, as corrected by what tasks really took
+Predicted round = a trainer's start + steps x time of a step and one drop-and-grow an epoch where the
+mask moves, as corrected by what tasks really took
 + transfer of the values, and of a mask that is not here, where the link is known.
 """
 
@@ -125,12 +126,13 @@ class Levels:
         setup, trainer = self._setup_within(timing, kept, means.memory_bytes)
         factor = means.correction.time_factor
         transfer_s = self._transfer_s(sum(kept), digest)
-        training_s = work_s * timing.slowdown(setup.micro_batch)
+        moves_s = self.offer.epochs * timing.evolve_s if self.offer.evolve else 0.0
+        training_s = work_s * timing.slowdown(setup.micro_batch) + moves_s
         fixed_s = means.correction.start_s + transfer_s
         round_s = fixed_s + factor * training_s
         peak = self._peak(trainer)
         loose, less = self._setup_within(timing, kept, self._less(means.memory_bytes))
-        loose_s = fixed_s + factor * work_s * timing.slowdown(loose.micro_batch)
+        loose_s = fixed_s + factor * (work_s * timing.slowdown(loose.micro_batch) + moves_s)
         return LevelForecast(
             level=level,
             keeps_all=sum(kept) == self.plan.num_prunable,

@@ -27,7 +27,7 @@ from fedsparse.durable import write_durably
 log = logging.getLogger("fedsparse.emulation")
 
 MODULE: Final = "edge_client.emulation.measure_speed"
-VERSION: Final = 1
+VERSION: Final = 2
 FILE: Final = "host-speed.json"
 PATIENCE_S: Final = 120.0
 KERNELS: Final = Path(__file__).resolve().parents[1] / "runtime" / "native" / "libfedsparse.so"

@@ -10,17 +10,10 @@ import sys
 import time
 from typing import Final
 
-import numpy as np
-
-from edge_client.bench.case import kept_at
-from edge_client.runtime.auto import Choices, calibrate
+from edge_client.probe.measured import DENSITY
+from edge_client.trainer.kernel_speed import MODELS, Case
 from fedsparse.errors import FedSparseError
-from fedsparse.plan.finding import find_plan
 
-# Those of `edge-client bench`, whose figures boards' profiles are filled with.
-MODELS: Final = ("mnist", "watch", "cifar10")
-DENSITY: Final = 0.1
-BATCH: Final = 32
 RUNS: Final = 3
 RUN_S: Final = 0.25
 
@@ -31,17 +24,12 @@ def speed(model: str) -> float:
     Raises:
         FedSparseError: the kernels do not load, or do not run the model.
     """
-    plan = find_plan(model)
-    kept = [kept_at(plan, DENSITY)]
-    runs = (
-        calibrate(
-            plan, kept, BATCH,
-            rng=np.random.default_rng(0), choices=Choices(engine="sparse"), budget_s=RUN_S,
-            clock=time.process_time,
-        )[0]
-        for _ in range(RUNS)
-    )  # fmt: skip
-    return max(timing.multiply_adds / timing.step_s[BATCH] for timing in runs)
+    rates = []
+    for _ in range(RUNS):
+        case = Case(model, DENSITY, time.process_time)
+        case.run(RUN_S)
+        rates.append(case.rate)
+    return max(rates)
 
 
 def main() -> int:

@@ -15,10 +15,11 @@ from edge_client.probe.bandwidth import Bandwidth
 from edge_client.probe.storage import WriteSpeed
 from fedsparse.errors import DataError
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 FILE: Final = "profile.json"
 LONGEST: Final = timedelta(days=30)
 CLOCK_SLACK: Final = timedelta(days=1)  # a board without a clock of its own may wake up behind
+DENSITY: Final = 0.1  # of the rates whose mean stands for a board's speed
 STAMP: Final = "%Y-%m-%dT%H:%M:%SZ"
 
 Basis = Mapping[str, str]  # what the figures depend on: name -> value, in words
@@ -26,18 +27,16 @@ Basis = Mapping[str, str]  # what the figures depend on: name -> value, in words
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KernelSpeed:
-    """One layer at one density, in training (edge_client/trainer/kernel_speed.py).
+    """One model at one density, in training (edge_client/trainer/kernel_speed.py).
 
     Attributes:
-        layer: its name.
-        shape: its sizes, by name.
+        model: its name.
         density: the share of its weights that was kept.
         multiply_adds_per_s: of one thread: the cost model's work over wall time.
         seconds: how long it was trained.
     """
 
-    layer: str
-    shape: Mapping[str, int]
+    model: str
     density: float
     multiply_adds_per_s: float
     seconds: float
@@ -52,8 +51,7 @@ class KernelSpeed:
     def from_document(cls, document: Mapping[str, Any]) -> KernelSpeed:
         """Read what a process has said, or a file holds; raises what wrong types and values do."""
         return cls(
-            layer=str(document["layer"]),
-            shape={str(name): int(size) for name, size in document["shape"].items()},
+            model=str(document["model"]),
             density=float(document["density"]),
             multiply_adds_per_s=float(document["multiply_adds_per_s"]),
             seconds=float(document["seconds"]),

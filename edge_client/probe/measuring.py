@@ -86,10 +86,10 @@ def _kernel_speed(progress: Progress, unknown: list[str]) -> tuple[KernelSpeed, 
         total = line.get("cases", total)
         if "row" in line:
             row = KernelSpeed.from_document(line["row"])
-            if (row.layer, row.density) not in rows:
+            if (row.model, row.density) not in rows:
                 done = f"({len(rows) + 1} of {total})"
-                progress(f"training kernels: {row.layer} at density {row.density:g} {done}")
-            rows[row.layer, row.density] = row
+                progress(f"training kernels: {row.model} at density {row.density:g} {done}")
+            rows[row.model, row.density] = row
 
     progress("training kernels: starting")
     reason = listen(KERNELS, KERNELS_S, heard)
@@ -97,7 +97,7 @@ def _kernel_speed(progress: Progress, unknown: list[str]) -> tuple[KernelSpeed, 
     if missing:
         lacks = f"{missing} of {total} cases" if rows else "all"
         unknown.append(f"kernel speed: {lacks}: {reason or 'ran out of time'}")
-    return tuple(sorted(rows.values(), key=lambda row: (row.layer, row.density)))
+    return tuple(sorted(rows.values(), key=lambda row: (row.model, row.density)))
 
 
 def _bandwidth(progress: Progress, unknown: list[str]) -> Bandwidth | None:

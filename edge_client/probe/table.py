@@ -97,15 +97,15 @@ def _bandwidth(bandwidth: Mapping[str, Any]) -> str:
 
 
 def _kernels(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """A line a layer, a column a density."""
+    """A line a model, a column a density."""
     if not rows:
         return
     densities = sorted({row["density"] for row in rows})
-    speeds = {(row["layer"], row["density"]): row["multiply_adds_per_s"] for row in rows}
+    speeds = {(row["model"], row["density"]): row["multiply_adds_per_s"] for row in rows}
     yield _columns("1e9 multiply-adds/s at density", (f"{density:g}" for density in densities))
-    for layer in dict.fromkeys(row["layer"] for row in rows):
-        cells = (speeds.get((layer, density)) for density in densities)
-        yield _columns(layer, ("-" if cell is None else f"{cell / GIGA:.3g}" for cell in cells))
+    for model in dict.fromkeys(row["model"] for row in rows):
+        cells = (speeds.get((model, density)) for density in densities)
+        yield _columns(model, ("-" if cell is None else f"{cell / GIGA:.3g}" for cell in cells))
 
 
 def _columns(name: str, cells: Iterable[str]) -> str:

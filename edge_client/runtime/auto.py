@@ -31,17 +31,20 @@ from edge_client.runtime.targets import Targets, random_targets
 from fedsparse.errors import EngineError
 from fedsparse.plan import Plan, Role
 from fedsparse.plan.training_graph import TrainingGraph
-from fedsparse.sparsity.masks import random_mask
+from fedsparse.sparsity.evolve import drop_and_grow
+from fedsparse.sparsity.masks import counts_of, random_mask
 from fedsparse.types import BoolArray, Float32Array, Weights
 
 BUDGET_S: Final = 0.5  # for all comparisons together, on a machine that can
 SUSTAINED: Final = 0.8  # as much again for each level, of steps one after the other
 MOST_SUSTAINED: Final = 10_000
+EVOLVE_RATE: Final = 0.25  # as at the start of a job
 SLOW_S: Final = 0.25  # what took so long is not run again only to be surer
 SOON: Final = 1.0  # times what one measurement may take
 MOST_RUNS: Final = 30
 WORTH_CHANGE: Final = 0.95  # threads or another engine must take this share of the time, or less
 AUTO: Final = "auto"
+Clock = Callable[[], float]
 MIB: Final = 2**20
 
 
@@ -71,7 +74,8 @@ def calibrate(
     rng: np.random.Generator,
     choices: Choices | None = None,
     budget_s: float = BUDGET_S,
-    clock: Callable[[], float] = time.perf_counter,
+    clock: Clock = time.perf_counter,
+    busy: Clock = time.process_time,
 ) -> tuple[LevelTiming, ...]:
     """Time training steps on random masks and samples; the weights do not matter, nor do they move.
 
@@ -83,7 +87,7 @@ def calibrate(
         choices: by default one thread.
         budget_s: time for all comparisons, and about as much for each level's speed; a slow machine
             takes what one run of each needs.
-        clock: seconds.
+        clock, busy: seconds on the wall, and of the processor.
 
     Raises:
         EngineError: the engine cannot run the plan, or even the smallest level does not fit.
@@ -106,6 +110,7 @@ def calibrate(
         each_s=budget_s / timings,
         sustained_s=SUSTAINED * budget_s,
         clock=clock,
+        busy=busy,
         graph=allowed.graph,
         memory_bytes=allowed.memory_bytes,
     )
@@ -138,6 +143,14 @@ def plain_weights(plan: Plan, mask: BoolArray) -> Weights:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """What a step took: on the wall, and of the processor."""
+
+    wall_s: float
+    busy_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Bench:
     """What is timed, on what, for how long."""
 
@@ -146,11 +159,14 @@ class _Bench:
     samples: Float32Array
     targets: Targets
     each_s: float
-    clock: Callable[[], float]
+    clock: Clock
+    busy: Clock
     sustained_s: float = 0.0
     graph: Path | None = None
     memory_bytes: float = math.inf
-    library: TimedLibrary = field(default_factory=TimedLibrary)
+    library: TimedLibrary = field(
+        default_factory=lambda: TimedLibrary(clock=time.process_time_ns)
+    )
 
     @property
     def weights(self) -> tuple[str, ...]:
@@ -192,7 +208,7 @@ class _Bench:
         """
         names = self.weights
         engine = self._native(mask, EngineSetup(micro_batch=size, dense_layers=names * dense))
-        self._step_s(engine, size)
+        self._step(engine, size)
         seconds = dict.fromkeys(names, 0.0)
         times = passes(self.batch_size, size)
         for instruction, taken in zip(engine.program.instructions, self._calls_s(), strict=True):
@@ -201,9 +217,9 @@ class _Bench:
                 seconds[name] += taken * times
         return seconds
 
-    def step_s(self, mask: BoolArray, setup: EngineSetup) -> float:
-        """Seconds of a step of the whole batch."""
-        return self._step_s(self._open(mask, setup), self.batch_size)
+    def step(self, mask: BoolArray, setup: EngineSetup) -> Taken:
+        """A step of the whole batch."""
+        return self._step(self._open(mask, setup), self.batch_size)
 
     def sustained_step_s(self, mask: BoolArray, setup: EngineSetup, alone_s: float) -> float:
         """Seconds of a step among many, as in a round: their mean.
@@ -217,11 +233,28 @@ class _Bench:
         if alone_s >= SLOW_S:
             return alone_s
         engine = self._open(mask, setup)
+        engine.train_step(self.samples, self.targets, learning_rate=0.0)
         steps, taken_s, start = 0, 0.0, self.clock()
         while steps == 0 or (taken_s < self.sustained_s and steps < MOST_SUSTAINED):
             engine.train_step(self.samples, self.targets, learning_rate=0.0)
             steps, taken_s = steps + 1, self.clock() - start
         return taken_s / steps
+
+    def evolve_s(self, mask: BoolArray, setup: EngineSetup) -> float:
+        """Seconds of one drop-and-grow, and of what the engine does for another mask.
+
+        0, which is too little, where memory is short.
+        """
+        kept = counts_of(self.plan, mask)
+        beside = self.plan.num_prunable + 8 * sum(kept)  # a second mask, magnitudes, new values
+        if self.needs(kept, setup) + beside > self.memory_bytes:
+            return 0.0
+        engine, rng = self._open(mask, setup), np.random.default_rng(0)
+        start = self.clock()
+        engine.replace_mask(
+            *drop_and_grow(self.plan, mask, engine.weights().prunable, EVOLVE_RATE, rng)
+        )
+        return self.clock() - start
 
     def work(self, kept: Sequence[int], setup: EngineSetup) -> int:
         """Multiply-adds of a step of the whole batch."""
@@ -230,20 +263,23 @@ class _Bench:
             return graph.multiply_adds * self.batch_size
         return sparse_cost(self.plan, kept, self.batch_size, setup=setup).multiply_adds
 
-    def divided_step_s(self, mask: BoolArray, setup: EngineSetup) -> float:
-        """Seconds of a step in micro-batches: of one of them alone, unless all are soon done."""
+    def divided_busy_s(self, mask: BoolArray, setup: EngineSetup) -> float:
+        """Processor time of a step in parts: of one part alone, unless all are soon done.
+
+        Time on the wall would not do: a quota falls into some runs and not into others.
+        """
         expected_s = self._expected_s(mask, setup)
         if expected_s > SOON * self.each_s:
             return expected_s
-        return self.step_s(mask, setup)
+        return self.step(mask, setup).busy_s
 
     def _expected_s(self, mask: BoolArray, setup: EngineSetup) -> float:
         """One pass is run: all passes take as long, and what a step does once comes once."""
         times = passes(self.batch_size, setup.micro_batch)
         if setup.engine == "graph":  # which updates after every pass then, but that is short
-            return times * self._step_s(self._open(mask, setup), setup.micro_batch)
+            return times * self._step(self._open(mask, setup), setup.micro_batch).busy_s
         engine = self._native(mask, setup)
-        pass_s = self._step_s(engine, setup.micro_batch)
+        pass_s = self._step(engine, setup.micro_batch).busy_s
         calls_s = self._calls_s()
         start, update = len(engine.program.start), len(engine.program.update)
         once_s = sum(calls_s[:start]) + sum(calls_s[len(calls_s) - update :])
@@ -272,18 +308,23 @@ class _Bench:
             library=self.library,
         )
 
-    def _step_s(self, engine: Engine, batch: int) -> float:
-        """Seconds of a step of `batch` samples: the median, as steps of a round will be."""
+    def _step(self, engine: Engine, batch: int) -> Taken:
+        """A step of `batch` samples: the median, as steps of a round will be."""
         if isinstance(engine, SparseEngine):
             engine.take_pages()
         self.library.times.clear()
         samples, targets = self.samples[:batch], self.targets[:batch]
         times: list[float] = []
+        busy: list[float] = []
         while self._go_on(times):
-            start = self.clock()
+            start, busy_start = self.clock(), self.busy()
             engine.train_step(samples, targets, learning_rate=0.0)
             times.append(self.clock() - start)
-        return statistics.median(times[1:] or times)
+            busy.append(self.busy() - busy_start)
+        return Taken(
+            wall_s=statistics.median(times[1:] or times),
+            busy_s=statistics.median(busy[1:] or busy),
+        )
 
     def _go_on(self, times: Sequence[float]) -> bool:
         """The first run may load code, which a slow machine does not notice beside its step."""
@@ -323,12 +364,12 @@ def _level(
     dense = tuple(name for name in layers if layers[name].prefers_dense(counts[name]))
     setup = EngineSetup(micro_batch=size, dense_layers=dense)
     fitting = [one for one in _candidates(setup, choices) if bench.fits(kept, one)]
-    setup, alone_s = _fastest(bench, kept, mask, fitting or [replace(native, micro_batch=size)])
-    whole_s = bench.sustained_step_s(mask, setup, alone_s)
+    setup, alone = _fastest(bench, kept, mask, fitting or [replace(native, micro_batch=size)])
+    whole_s = bench.sustained_step_s(mask, setup, alone.wall_s)
     step_s = dict.fromkeys((one for one in sizes if one >= size), whole_s)
     for smaller in sizes[len(step_s) :]:
-        measured_s = bench.divided_step_s(mask, replace(setup, micro_batch=smaller))
-        step_s[smaller] = max(measured_s * whole_s / alone_s, *step_s.values())
+        busy_s = bench.divided_busy_s(mask, replace(setup, micro_batch=smaller))
+        step_s[smaller] = max(whole_s * busy_s / alone.busy_s, *step_s.values())
     return LevelTiming(
         step_s=step_s,
         multiply_adds=bench.work(kept, setup),
@@ -336,6 +377,7 @@ def _level(
         threads=setup.threads,
         shared_work=setup.shared_work,
         layers=layers,
+        evolve_s=bench.evolve_s(mask, setup),
     )
 
 
@@ -369,17 +411,17 @@ def _candidates(native: EngineSetup, choices: Choices) -> list[EngineSetup]:
 
 def _fastest(
     bench: _Bench, kept: Sequence[int], mask: BoolArray, candidates: Sequence[EngineSetup]
-) -> tuple[EngineSetup, float]:
-    """The setup of the fastest step, and its seconds; hardly faster is not faster."""
-    best, best_s = candidates[0], bench.step_s(mask, candidates[0])
-    alone_s = best_s
+) -> tuple[EngineSetup, Taken]:
+    """The setup of the fastest step, and what that took; hardly faster is not faster."""
+    best, taken = candidates[0], bench.step(mask, candidates[0])
+    alone_s = taken.wall_s
     for candidate in candidates[1:]:
         setup = candidate
         if setup.threads > 1:
             large = worth_sharing(bench.work(kept, setup), alone_s)
             setup = replace(setup, shared_work=large)
-        taken_s = bench.step_s(mask, setup)
-        alone_s = taken_s if setup.threads == 1 else alone_s
-        if taken_s < WORTH_CHANGE * best_s:
-            best, best_s = setup, taken_s
-    return best, best_s
+        other = bench.step(mask, setup)
+        alone_s = other.wall_s if setup.threads == 1 else alone_s
+        if other.wall_s < WORTH_CHANGE * taken.wall_s:
+            best, taken = setup, other
+    return best, taken

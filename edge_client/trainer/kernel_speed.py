@@ -1,8 +1,9 @@
 """`python -m edge_client.trainer.kernel_speed DEADLINE`: how fast training is in the long run.
 
-Training steps of models of one layer, by the engine that tasks use, on one thread. A rate is work
-over wall time of whole windows, not of the fastest step: a quota of processor time, other programs
-and a falling clock belong to it. Windows go round all cases, so that each is met early and late.
+Training steps of whole models, by the engine that tasks use, on one thread. A rate is work over wall
+time of whole windows, not of the fastest step: a quota of processor time, other programs and a
+falling clock belong to it. Windows go round all cases, so that each is met early and late. Only one
+engine is there at a time: a small board has room for no more.
 """
 
 from __future__ import annotations
@@ -10,100 +11,86 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
+from edge_client.probe.measured import DENSITY
 from edge_client.probe.speaking import say, speak
 from edge_client.runtime.auto import plain_weights
 from edge_client.runtime.cost import sparse_cost
+from edge_client.runtime.setup import EngineSetup
 from edge_client.runtime.sparse import SparseEngine
 from edge_client.runtime.targets import random_targets
-from fedsparse.plan import Plan
-from fedsparse.plan.builder import PlanBuilder
+from fedsparse.plan.zoo import PLANS
 from fedsparse.sparsity.masks import random_mask
 
+# A convolution over images and a large linear layer, one over signals, a residual network.
+MODELS: Final = ("mnist", "watch", "cifar10")
 BATCH: Final = 32
+MICRO_BATCH: Final = 8  # all at once would take 50 MB of some
 MOMENTUM: Final = 0.9
-DENSITIES: Final = (0.1, 0.05, 0.2)  # where time runs out, the first ones have been measured
+DENSITIES: Final = (DENSITY, 0.05, 0.2)  # where time runs out, the first ones have been measured
 WINDOW_S: Final = 0.1  # a period of a processor quota: of each, what the quota allows
 ROUNDS: Final = 3
 SEED: Final = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Layer:
-    """One layer of a kind and size that models for devices have.
-
-    Attributes:
-        name: what people call it.
-        shape: its sizes, by name.
-        plan: the model that has this layer and no other.
-    """
-
-    name: str
-    shape: dict[str, int]
-    plan: Plan
-
-
-def layers() -> tuple[Layer, ...]:
-    """A fully connected layer, a convolution over images, one over signals."""
-    return (
-        _linear(inputs=1024, outputs=256),
-        _conv("conv 32x32x3x3", channels=32, kernel=3, size=(16, 16)),
-        _conv("conv 64x64x9", channels=64, kernel=9, size=(50,)),
-    )
-
-
 class Case:
-    """One layer at one density, trained over and over.
+    """One model at one density, trained over and over.
 
     Args:
-        layer: what is trained.
+        model: what is trained.
         density: the share of its weights that is kept.
         clock: seconds.
-
-    Raises:
-        EngineError: the kernels do not load.
     """
 
-    def __init__(self, layer: Layer, density: float, clock: Callable[[], float]) -> None:
-        rng = np.random.default_rng(SEED)
-        plan = layer.plan
-        kept = [max(1, round(density * tensor.size)) for tensor in plan.prunable]
-        mask = random_mask(plan, kept, rng)
-        self._layer, self._density, self._clock = layer, density, clock
-        self._work = sparse_cost(plan, kept, BATCH).multiply_adds
-        self._samples = rng.standard_normal((BATCH, *plan.input_shape), dtype=np.float32)
-        self._targets = random_targets(plan, BATCH, rng)
-        self._engine = SparseEngine(
-            plan, mask, plain_weights(plan, mask), batch_size=BATCH, momentum=MOMENTUM
-        )
+    def __init__(self, model: str, density: float, clock: Callable[[], float]) -> None:
+        self._model, self._density, self._clock = model, density, clock
+        self._plan = PLANS[model]()
+        self._kept = [max(1, round(density * tensor.size)) for tensor in self._plan.prunable]
+        self._setup = EngineSetup(micro_batch=MICRO_BATCH)
+        self._work = sparse_cost(self._plan, self._kept, BATCH, setup=self._setup).multiply_adds
         self._steps, self._seconds = 0, 0.0
 
     def run(self, window_s: float) -> None:
-        """Train for so long, after a step that does not count: others have had the caches."""
-        self._step()
+        """Train for so long, after a step that does not count: others have had the caches.
+
+        Raises:
+            EngineError: the kernels do not load.
+        """
+        rng = np.random.default_rng(SEED)
+        samples = rng.standard_normal((BATCH, *self._plan.input_shape), dtype=np.float32)
+        targets = random_targets(self._plan, BATCH, rng)
+        engine = self._engine(rng)
+        engine.train_step(samples, targets, learning_rate=0.0)
         start, seconds = self._clock(), 0.0
         while seconds < window_s:
-            self._step()
+            engine.train_step(samples, targets, learning_rate=0.0)
             self._steps += 1
             seconds = self._clock() - start
         self._seconds += seconds
 
+    @property
+    def rate(self) -> float:
+        """Multiply-adds per second, of all windows so far."""
+        return self._steps * self._work / self._seconds
+
     def row(self) -> dict[str, object]:
         """The document of all windows so far."""
         return {
-            "layer": self._layer.name,
-            "shape": self._layer.shape,
+            "model": self._model,
             "density": self._density,
-            "multiply_adds_per_s": self._steps * self._work / self._seconds,
+            "multiply_adds_per_s": self.rate,
             "seconds": self._seconds,
         }
 
-    def _step(self) -> None:
-        self._engine.train_step(self._samples, self._targets, learning_rate=0.0)
+    def _engine(self, rng: np.random.Generator) -> SparseEngine:
+        mask = random_mask(self._plan, self._kept, rng)
+        return SparseEngine(
+            self._plan, mask, plain_weights(self._plan, mask), batch_size=BATCH,
+            setup=self._setup, momentum=MOMENTUM,
+        )  # fmt: skip
 
 
 def measure(
@@ -127,28 +114,11 @@ def measure(
             yield case.row()
 
 
-def _linear(*, inputs: int, outputs: int) -> Layer:
-    model = PlanBuilder("linear", (inputs,))
-    model.linear("layer", outputs)
-    shape = {"inputs": inputs, "outputs": outputs, "batch": BATCH}
-    return Layer(name=f"linear {inputs}x{outputs}", shape=shape, plan=model.build())
-
-
-def _conv(name: str, *, channels: int, kernel: int, size: tuple[int, ...]) -> Layer:
-    model = PlanBuilder("conv", (channels, *size))
-    model.conv("layer", channels, kernel, pad=kernel // 2)
-    model.global_avg_pool()
-    model.flatten()
-    axes = dict(zip(("height", "width") if len(size) == 2 else ("length",), size, strict=True))
-    shape = {"channels": channels, "kernel": kernel, **axes, "batch": BATCH}
-    return Layer(name=name, shape=shape, plan=model.build())
-
-
 def _run(limit_s: float) -> None:
     start = time.perf_counter()
-    pairs = [(layer, density) for density in DENSITIES for layer in layers()]
+    pairs = [(model, density) for density in DENSITIES for model in MODELS]
     say(cases=len(pairs))
-    cases = [Case(layer, density, time.perf_counter) for layer, density in pairs]
+    cases = [Case(model, density, time.perf_counter) for model, density in pairs]
     for row in measure(cases, limit_s - (time.perf_counter() - start)):
         say(row=row)
 

@@ -225,6 +225,19 @@ def test_masks_that_are_to_move_need_more_memory() -> None:
     assert moving > still + PLAN.num_prunable
 
 
+def test_masks_that_are_to_move_take_time_in_every_epoch() -> None:
+    still, moving = (
+        choose(
+            FakeHost(),
+            offer=replace(offer(), evolve=evolve, epochs=3),
+            calibration=calibration(evolve_s=0.5),
+        ).rows[0]
+        for evolve in (False, True)
+    )
+    assert moving.training_s == pytest.approx(still.training_s + 3 * 0.5)
+    assert moving.foretold.training_s == moving.training_s
+
+
 def test_a_longer_deadline_allows_a_larger_level() -> None:
     chosen = [choose(FakeHost(rate=1e8), round_s(level, 1e8)).level for level in LEVELS]
     assert chosen == list(LEVELS)

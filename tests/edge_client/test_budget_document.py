@@ -8,7 +8,14 @@ import sys
 from pathlib import Path
 
 from edge_client.config import BudgetConfig
-from edge_client.correction import FASTEST, MOST_MEMORY, SLOWEST, TRAINER_START_S
+from edge_client.correction import (
+    ENOUGH,
+    FASTEST,
+    MAX_START_S,
+    MOST_MEMORY,
+    SLOWEST,
+    TRAINER_START_S,
+)
 from edge_client.policy import CLOCK_SET_SINCE, COLDEST_LIMIT, HOTTEST_LIMIT, Policy
 from fedsparse.config import build
 
@@ -40,6 +47,8 @@ def test_the_policy_shown_is_valid_and_has_every_rule(tmp_path: Path) -> None:
 def test_the_bounds_are_those_of_the_code() -> None:
     assert f"| {FASTEST:g} to {SLOWEST:g};" in DOCUMENT
     assert f"| 1 to {MOST_MEMORY:g}:" in DOCUMENT
-    assert f"| {TRAINER_START_S:g} s to 10 min |" in DOCUMENT
+    assert MAX_START_S == 600
+    assert f"at most 10 min; at least {TRAINER_START_S:g} s until three tasks" in DOCUMENT
+    assert ENOUGH == 3
     assert f"{COLDEST_LIMIT:g} to {HOTTEST_LIMIT:g}" in DOCUMENT
     assert f"before {CLOCK_SET_SINCE}:" in DOCUMENT

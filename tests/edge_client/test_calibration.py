@@ -26,6 +26,7 @@ def timing(**changes: Any) -> LevelTiming:  # noqa: ANN401
         "threads": 2,
         "shared_work": 600_000,
         "layers": LAYERS,
+        "evolve_s": 0.03,
     }
     return LevelTiming(**(fields | changes))
 

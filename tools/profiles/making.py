@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Final
 
+from edge_client.probe.measured import DENSITY
 from fedsparse.boards import MAX_TEXT, MEASURED, Board, Compute, Figure, Memory, Network, Storage
 from fedsparse.errors import ConfigError
 from tools.profiles.document import Section
@@ -165,18 +166,16 @@ def _memory(document: Section, maker: _FigureMaker) -> Memory:
 
 
 def _compute(document: Section, maker: _FigureMaker) -> Compute:
-    """One rate for all kernels that were timed: as if each had the same work to do."""
-    rows = list(document.sections("kernel_speed"))
+    """The geometric mean over models, as a host that emulates the board is measured."""
+    rows = [row for row in document.sections("kernel_speed") if row.number("density") == DENSITY]
     known = [rate for row in rows if (rate := row.number("multiply_adds_per_s")) is not None]
     if any(rate <= 0 for rate in known):
         raise ConfigError(f"{document.where}: kernel_speed: a rate is not positive")
-    densities = [density for row in rows if (density := row.number("density")) is not None]
-    span = f" at densities {min(densities):g} to {max(densities):g}" if densities else ""
     return Compute(
         multiply_adds_per_s=maker.make(
             "kernel_speed",
-            _rounded(statistics.harmonic_mean(known)) if known else None,
-            f"harmonic mean of {len(known)} timings{span}, one thread",
+            _rounded(statistics.geometric_mean(known)) if known else None,
+            f"geometric mean of {len(known)} models at density {DENSITY:g}, one thread",
         ),
         clock_hz=maker.make("max_mhz", _clock_hz(document), "the highest that the kernel allows"),
     )

@@ -216,7 +216,7 @@ def test_people_get_a_table(
     assert main(["profile"]) == 0
     text = capsys.readouterr().out
     assert text.startswith("board       ")
-    assert "linear 1024x256" in text
+    assert "mnist" in text
     assert main(["profile"]) == 0
     assert "earlier: kept in" in " ".join(capsys.readouterr().out.split())
 
@@ -250,7 +250,7 @@ def test_a_limited_process_measures_all_and_reports_the_limit(tmp_path: Path) ->
     assert len(document["kernel_speed"]) > 0
     assert document["memory_bandwidth"]["block_bytes"] * 2 < 200 * MIB / 4
     assert document["storage"]["write_bytes_per_s"] > 0
-    assert "training kernels: linear 1024x256 at density 0.1 (1 of 9)" in done.stderr
+    assert "training kernels: mnist at density 0.1 (1 of 9)" in done.stderr
     assert (tmp_path / ".cache/fedsparse/profile.json").exists()
 
 

@@ -24,7 +24,7 @@ from fedsparse.errors import DataError
 NOW = datetime(2026, 11, 23, 14, 0, tzinfo=timezone.utc)
 BASIS = {"kernel": "6.6.31", "board": "Raspberry Pi 5", "memory": "8192 MiB"}
 ROW = KernelSpeed(
-    layer="linear 1024x256", shape={"inputs": 1024}, density=0.1,
+    model="mnist", density=0.1,
     multiply_adds_per_s=1e9, seconds=0.3,
 )  # fmt: skip
 MEASURED = Measurement(
@@ -99,12 +99,12 @@ def damaged() -> list[str]:
     good: dict[str, Any] = json.loads(MEASURED.to_json())
     row = good["kernel_speed"][0]
     changes: list[dict[str, Any]] = [
-        {"format": 2},
+        {"format": 1},
         {"measured_at": "yesterday"},
         {"basis": None},
         {"kernel_speed": [{**row, "multiply_adds_per_s": -1}]},
         {"kernel_speed": [{**row, "density": 7}]},
-        {"kernel_speed": [{**row, "shape": 3}]},
+        {"kernel_speed": [{"model": "mnist"}]},
         {"memory_bandwidth": {"copy_bytes_per_s": 1.0}},
         {"memory_bandwidth": {"copy_bytes_per_s": 0, "set_bytes_per_s": 1, "block_bytes": 1}},
         {"writing": {"write_bytes_per_s": "NaN", "written_bytes": 1}},
@@ -167,7 +167,7 @@ def test_gaps_of_each_part_are_named_and_the_rest_is_kept(
     def listen(module: str, limit_s: float, heard: Any) -> str:  # noqa: ANN401
         if module == measuring.BANDWIDTH:
             return "was killed, probably for want of memory"
-        row = {"layer": "l", "shape": {}, "density": 0.1, "multiply_adds_per_s": 1e9, "seconds": 1}
+        row = {"model": "l", "density": 0.1, "multiply_adds_per_s": 1e9, "seconds": 1}
         heard({"cases": 3})
         heard({"row": row})
         heard({"row": {**row, "multiply_adds_per_s": 2e9}})

@@ -56,7 +56,7 @@ def test_every_machine_gets_the_whole_document(tmp_path: Path, machine: Machine)
     for section, keys in CONTRACT.items():
         assert found[section].keys() >= keys
     assert found["kernel_speed"][0].keys() >= {
-        "layer", "shape", "density", "multiply_adds_per_s", "seconds",
+        "model", "density", "multiply_adds_per_s", "seconds",
     }  # fmt: skip
     assert found["measured_at"] == "2026-11-23T14:00:00Z"
 
@@ -149,12 +149,12 @@ def test_a_page_reads_as_people_do(tmp_path: Path) -> None:
     assert "copy 2.0 GB/s, set 4.0 GB/s (blocks of 34 MB)" in text
 
 
-def test_kernels_are_a_line_a_layer_and_a_column_a_density() -> None:
-    row = {"shape": {}, "multiply_adds_per_s": 5e9, "seconds": 1.0}
+def test_kernels_are_a_line_a_model_and_a_column_a_density() -> None:
+    row = {"multiply_adds_per_s": 5e9, "seconds": 1.0}
     rows = [
-        {**row, "layer": "linear", "density": 0.1},
-        {**row, "layer": "linear", "density": 0.05},
-        {**row, "layer": "conv", "density": 0.1},
+        {**row, "model": "mnist", "density": 0.1},
+        {**row, "model": "mnist", "density": 0.05},
+        {**row, "model": "watch", "density": 0.1},
     ]
     lines = list(page(document(Path("/nowhere"), kernel_speed=rows)))
     start = next(i for i, line in enumerate(lines) if line.startswith("kernels"))

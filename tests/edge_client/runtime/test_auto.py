@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from engines import graph_of
 
 from edge_client.calibration import LevelTiming, kept_by_name
 from edge_client.runtime import auto
-from edge_client.runtime.auto import Choices, calibrate, plain_weights
+from edge_client.runtime.auto import Choices, Taken, calibrate, plain_weights
 from edge_client.runtime.native.library import Address, Library
 from edge_client.runtime.native.timed import TimedLibrary
 from edge_client.runtime.setup import EngineSetup
@@ -67,8 +68,8 @@ def test_layers_are_chosen_by_their_own_times(monkeypatch: pytest.MonkeyPatch) -
         return dict.fromkeys(names, 1.0) if dense else sparse
 
     monkeypatch.setattr(auto._Bench, "layers_s", layers_s)
-    monkeypatch.setattr(auto._Bench, "step_s", lambda *_: 1.0)
-    monkeypatch.setattr(auto._Bench, "divided_step_s", lambda *_: 1.0)
+    monkeypatch.setattr(auto._Bench, "step", lambda *_: Taken(wall_s=1.0, busy_s=1.0))
+    monkeypatch.setattr(auto._Bench, "divided_busy_s", lambda *_: 1.0)
     shares = (0.8, 0.4, 0.2)
     chosen = [
         timing.setup(kept_by_name(plan, counts(plan, share)), 8).dense_layers
@@ -81,17 +82,17 @@ def test_layers_are_chosen_by_their_own_times(monkeypatch: pytest.MonkeyPatch) -
 def test_threads_are_taken_only_where_they_are_faster(
     monkeypatch: pytest.MonkeyPatch, shared_s: float, threads: int
 ) -> None:
-    def step_s(bench: object, mask: object, setup: EngineSetup) -> float:
-        return shared_s if setup.threads > 1 else 1.0
+    def step(bench: object, mask: object, setup: EngineSetup) -> Taken:
+        return Taken(wall_s=shared_s if setup.threads > 1 else 1.0, busy_s=1.0)
 
-    monkeypatch.setattr(auto._Bench, "step_s", step_s)
+    monkeypatch.setattr(auto._Bench, "step", step)
     assert timings_of(residual_plan(), (0.2,), Choices(threads=4))[0].threads == threads
 
 
 class HeldBack:
     """An engine on a processor with a quota: `WORK_S` a step, `QUOTA_S` of every `PERIOD_S`."""
 
-    WORK_S, QUOTA_S, PERIOD_S = 0.003, 0.004, 0.020
+    WORK_S, QUOTA_S, PERIOD_S = 0.001, 0.004, 0.020
 
     def __init__(self) -> None:
         self.worked_s = 0.0
@@ -115,14 +116,16 @@ def test_a_level_is_as_fast_as_it_stays_and_not_as_fast_as_single_steps(
         batch_size=8,
         samples=np.zeros((8, 1, 8, 8), np.float32),
         targets=np.zeros(8, np.int32),
-        each_s=0.02,
+        each_s=0.1,
         clock=engine.clock,
+        busy=engine.clock,
         sustained_s=0.4,
     )
     mask, setup = np.ones(100_352, np.bool_), EngineSetup(micro_batch=8)
-    alone_s = bench.step_s(mask, setup)
+    alone_s = bench.step(mask, setup).wall_s
     sustained_s = bench.sustained_step_s(mask, setup, alone_s)
     as_held_back_s = HeldBack.WORK_S * HeldBack.PERIOD_S / HeldBack.QUOTA_S
+    assert alone_s == pytest.approx(HeldBack.WORK_S)
     assert sustained_s == pytest.approx(as_held_back_s, rel=0.1)
     assert bench.sustained_step_s(mask, setup, alone_s=2.0) == 2.0
 
@@ -131,16 +134,16 @@ def test_a_smaller_micro_batch_is_never_said_to_be_faster(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Caches may make it so; but then more memory would make a device expect to be slower."""
-    times = iter([3.0, 1.0, 5.0])
-    monkeypatch.setattr(auto._Bench, "step_s", lambda *_: 2.0)
-    monkeypatch.setattr(auto._Bench, "divided_step_s", lambda *_: next(times))
+    times = iter([1.5, 0.5, 2.5])
+    monkeypatch.setattr(auto._Bench, "step", lambda *_: Taken(wall_s=2.0, busy_s=1.0))
+    monkeypatch.setattr(auto._Bench, "divided_busy_s", lambda *_: next(times))
     timing = timings_of(PLANS["digits"](), (0.2,))[0]
     assert timing.step_s == {8: 2.0, 4: 3.0, 2: 3.0, 1: 5.0}
 
 
 def test_a_slow_machine_runs_everything_once() -> None:
-    """Sparse and dense layers, the whole step, and a pass of each smaller micro-batch."""
-    ticks = itertools.count(step=10)
+    """Sparse and dense layers, the step, a pass of each smaller micro-batch, a drop-and-grow."""
+    ticks, busy = itertools.count(step=10), itertools.count(step=10)
     plan = PLANS["digits"]()
     timings = calibrate(
         plan,
@@ -148,10 +151,11 @@ def test_a_slow_machine_runs_everything_once() -> None:
         4,
         rng=np.random.default_rng(0),
         clock=lambda: float(next(ticks)),
+        busy=lambda: float(next(busy)),
     )
     assert all(timing.step_s[4] == 10 for timing in timings)
-    steps_of_a_level = 1 + 1 + 2
-    assert next(ticks) == 10 * 2 * (1 + 3 * steps_of_a_level)
+    times_of_a_level = 1 + 1 + 2 + 1
+    assert next(ticks) == 10 * 2 * (1 + 3 * times_of_a_level)
 
 
 def test_sparse_kernels_alone_are_all_that_is_timed_where_no_others_are_allowed() -> None:
@@ -183,12 +187,13 @@ def test_the_graph_is_taken_where_it_is_faster(
     graph: Path, native_s: float, engine: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """onnxruntime really runs here, and takes its time; the native engine's is what a test says."""
-    plain = auto._Bench.step_s
+    plain = auto._Bench.step
 
-    def step_s(bench: auto._Bench, mask: BoolArray, setup: EngineSetup) -> float:
-        return native_s if setup.engine == "sparse" else plain(bench, mask, setup)
+    def step(bench: auto._Bench, mask: BoolArray, setup: EngineSetup) -> Taken:
+        native = Taken(wall_s=native_s, busy_s=native_s)
+        return native if setup.engine == "sparse" else plain(bench, mask, setup)
 
-    monkeypatch.setattr(auto._Bench, "step_s", step_s)
+    monkeypatch.setattr(auto._Bench, "step", step)
     (timing,) = timings_of(PLANS["digits"](), (0.2,), Choices(graph=graph))
     assert timing.engine == engine
     assert list(timing.step_s) == [8, 4, 2, 1]
@@ -247,7 +252,8 @@ def test_a_divided_step_is_as_many_passes_and_one_update(
         samples=rng.standard_normal((32, *plan.input_shape), dtype=np.float32),
         targets=rng.integers(0, plan.classes, 32, dtype=np.int32),
         each_s=0.0,
-        clock=lambda: Counted.calls / 1e9,
+        clock=time.perf_counter,
+        busy=lambda: Counted.calls / 1e9,
         library=TimedLibrary(clock=lambda: next(ticks_ns)),
     )
     whole = Counted()
@@ -265,7 +271,7 @@ def test_a_divided_step_is_as_many_passes_and_one_update(
         run_each(calls, count, batch, team)
 
     bench.library.run = counted
-    assert bench.divided_step_s(mask, setup) == pytest.approx(full_step / 1e9)
+    assert bench._expected_s(mask, setup) == pytest.approx(full_step / 1e9)
 
 
 # Where memory is short
@@ -280,6 +286,7 @@ def needs(plan: Plan, share: float, micro_batch: int) -> int:
         targets=np.zeros(8, np.int32),
         each_s=0.0,
         clock=lambda: 0.0,
+        busy=lambda: 0.0,
         memory_bytes=1.0,
     )
     return bench.needs(counts(plan, share), EngineSetup(micro_batch=micro_batch))

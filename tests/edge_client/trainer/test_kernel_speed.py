@@ -9,15 +9,18 @@ import pytest
 
 from edge_client.probe.speaking import listen
 from edge_client.runtime.cost import sparse_cost
+from edge_client.runtime.setup import EngineSetup
 from edge_client.trainer.kernel_speed import (
     BATCH,
     DENSITIES,
+    MICRO_BATCH,
+    MODELS,
     ROUNDS,
     WINDOW_S,
     Case,
-    layers,
     measure,
 )
+from fedsparse.plan.zoo import PLANS
 
 
 class Clock:
@@ -33,25 +36,26 @@ class Clock:
 
 
 def cases(clock: Callable[[], float]) -> list[Case]:
-    return [Case(layer, 0.1, clock) for layer in layers()]
+    return [Case(model, 0.1, clock) for model in MODELS]
 
 
 def test_a_rate_is_the_work_of_all_steps_over_wall_time() -> None:
     clock = Clock(WINDOW_S / 4)
-    layer = layers()[0]
-    case = Case(layer, 0.2, clock)
+    case = Case("mnist", 0.2, clock)
     case.run(WINDOW_S)
-    plan = layer.plan
-    work = sparse_cost(plan, [round(0.2 * plan.num_prunable)], BATCH).multiply_adds
+    plan = PLANS["mnist"]()
+    kept = [round(0.2 * tensor.size) for tensor in plan.prunable]
+    setup = EngineSetup(micro_batch=MICRO_BATCH)
+    work = sparse_cost(plan, kept, BATCH, setup=setup).multiply_adds
     row = case.row()
     assert row["seconds"] == pytest.approx(WINDOW_S)
     assert row["multiply_adds_per_s"] == pytest.approx(4 * work / WINDOW_S)
-    assert (row["layer"], row["density"]) == ("linear 1024x256", 0.2)
+    assert (row["model"], row["density"]) == ("mnist", 0.2)
 
 
 def test_a_case_that_stands_still_for_a_while_is_slow_and_not_fast_in_between() -> None:
     clock = Clock(WINDOW_S / 4)
-    case = Case(layers()[0], 0.2, clock)
+    case = Case("mnist", 0.2, clock)
     case.run(WINDOW_S)
     fast = case.row()["multiply_adds_per_s"]
     clock.tick_s = 3 * WINDOW_S  # a quota is used up: the next look at the clock is late
@@ -62,8 +66,7 @@ def test_a_case_that_stands_still_for_a_while_is_slow_and_not_fast_in_between() 
 def test_windows_go_round_all_cases() -> None:
     each_s = 1.25 * WINDOW_S
     rows = list(measure(cases(Clock(each_s)), 1e9, Clock(0.0)))
-    names = [layer.name for layer in layers()]
-    assert [row["layer"] for row in rows] == names * ROUNDS
+    assert [row["model"] for row in rows] == list(MODELS) * ROUNDS
     assert rows[-1]["seconds"] == pytest.approx(ROUNDS * each_s)
 
 
@@ -77,8 +80,8 @@ def test_no_window_is_begun_that_would_end_too_late() -> None:
 def test_the_real_kernels_are_measured_in_a_process_of_their_own() -> None:
     heard: list[dict[str, Any]] = []
     assert listen("edge_client.trainer.kernel_speed", 60.0, heard.append) == ""
-    assert heard[0] == {"cases": len(layers()) * len(DENSITIES)}
+    assert heard[0] == {"cases": len(MODELS) * len(DENSITIES)}
     rows = [line["row"] for line in heard[1:]]
-    found = {(row["layer"], row["density"]) for row in rows}
-    assert found == {(layer.name, density) for layer in layers() for density in DENSITIES}
+    found = {(row["model"], row["density"]) for row in rows}
+    assert found == {(model, density) for model in MODELS for density in DENSITIES}
     assert all(row["multiply_adds_per_s"] > 1e6 for row in rows)

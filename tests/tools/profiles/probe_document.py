@@ -22,10 +22,9 @@ DOCUMENT: dict[str, Any] = {
     "storage": {"path": "/var/lib/fedsparse", "free_bytes": 10**10,
                 "write_bytes_per_s": 18_234_567.8, "written_bytes": 33_554_432},
     "kernel_speed": [
-        {"layer": "linear 1024x256", "shape": {"inputs": 1024, "outputs": 256, "batch": 32},
-         "density": 0.1, "multiply_adds_per_s": 2.1e9, "seconds": 0.31},
-        {"layer": "conv 32x32x3x3", "shape": {"channels": 32}, "density": 0.05,
-         "multiply_adds_per_s": 1.4e9, "seconds": 0.31},
+        {"model": "mnist", "density": 0.1, "multiply_adds_per_s": 2.7e9, "seconds": 0.31},
+        {"model": "cifar10", "density": 0.1, "multiply_adds_per_s": 1.2e9, "seconds": 0.31},
+        {"model": "mnist", "density": 0.05, "multiply_adds_per_s": 9e9, "seconds": 0.31},
     ],
     "memory_bandwidth": {"copy_bytes_per_s": 2_412_345_678.9, "set_bytes_per_s": 2.9e9},
     "link": {"up_bytes_per_s": 3.1e6, "down_bytes_per_s": 4.5e6, "transfers": 9},

@@ -142,7 +142,7 @@ def test_a_board_far_away_becomes_a_profile_through_a_pipe(
     assert load_board("my-pi.toml").name == "my-pi"
     listed = run("list", "my-pi.toml").stdout
     row, below = (line.split() for line in listed.splitlines()[3:5])
-    assert row == ["my-pi", "4", "1875", "1660", "meas.", "1.68", "G", "meas.", "unknown"]
+    assert row == ["my-pi", "4", "1875", "1660", "meas.", "1.80", "G", "meas.", "unknown"]
     assert below == ["4.50", "MB/s", "meas."]
 
 
