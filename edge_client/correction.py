@@ -27,6 +27,7 @@ MOST_MEMORY: Final = 2.0
 KILLED_FOR_MEMORY: Final = 1.1  # of the forecast: nobody knows what a trainer wanted when it died
 LEAST_TRAINING_S: Final = 1.0  # foretold; what a shorter one takes beyond says nothing of a speed
 TRAINER_START_S: Final = 2.0  # allowance for interpreter, numpy and samples from a slow card
+AGENT_S: Final = 0.5  # for the agent's own work before and after the trainer's
 MAX_START_S: Final = 600.0
 
 
@@ -81,10 +82,13 @@ class Correction:
 
     @property
     def start_s(self) -> float:
-        """Seconds of a trainer beside its training: the longest; before `ENOUGH`, an allowance."""
+        """Seconds of a round beside its training: the longest start of a trainer, and the agent.
+
+        Before `ENOUGH` are known, at least an allowance.
+        """
         seen = [one.start_s for one in self.observations if one.start_s is not None]
         least = TRAINER_START_S if len(seen) < ENOUGH else 0.0
-        return min(max([least, *seen]), MAX_START_S)
+        return min(max([least, *(one + AGENT_S for one in seen)]), MAX_START_S)
 
     def after(self, observation: Observation) -> Correction:
         """With one more task."""

@@ -3,8 +3,8 @@
 Predicted peak = agent + trainer: before it holds anything + its samples + the engine's own cost and
 what the task takes beside it, times what tasks have taken beyond their forecasts.
 A level's micro-batch is the largest that fits in memory.
-Predicted round = a trainer's start + steps x time of a step and one drop-and-grow an epoch where the
-mask moves, as corrected by what tasks really took
+Predicted round = a trainer's start + training, as corrected by what tasks really took: steps x time
+of a step, and one drop-and-grow an epoch where the mask moves
 + transfer of the values, and of a mask that is not here, where the link is known.
 """
 

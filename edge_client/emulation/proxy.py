@@ -24,7 +24,7 @@ BACKLOG: Final = 64
 
 @dataclass(slots=True)
 class Counts:
-    """Bytes that arrived; connections that were opened, and that a cut reset."""
+    """Bytes sent into the link, lost in a cut or not; connections opened, and reset by a cut."""
 
     up_bytes: int = 0
     down_bytes: int = 0
@@ -149,13 +149,14 @@ class LinkProxies:
     ) -> None:
         """Carry bytes one way until the source ends; then the sink is told."""
         arriving: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(IN_FLIGHT)
-        await _all_of(self._send(source, arriving, channel), self._deliver(arriving, sink, count))
+        await _all_of(self._send(source, arriving, channel, count), self._deliver(arriving, sink))
 
     async def _send(
         self,
         source: socket.socket,
         arriving: asyncio.Queue[tuple[float, bytes]],
         channel: Channel,
+        count: str,
     ) -> None:
         slept = False
         while True:
@@ -166,6 +167,7 @@ class LinkProxies:
                 data = await self._loop.sock_recv(source, size)
             if not data:
                 break
+            setattr(self.counts, count, getattr(self.counts, count) + len(data))
             free_s, arrives_s = channel.send(len(data), self._loop.time(), late=was_waiting)
             await arriving.put((arrives_s, data))
             slept = self._loop.time() <= free_s  # else the receiver held it up, and not we
@@ -173,7 +175,7 @@ class LinkProxies:
         await arriving.put((self._loop.time() + channel.shape.delay_s, b""))
 
     async def _deliver(
-        self, arriving: asyncio.Queue[tuple[float, bytes]], sink: socket.socket, count: str
+        self, arriving: asyncio.Queue[tuple[float, bytes]], sink: socket.socket
     ) -> None:
         while True:
             arrives_s, data = await arriving.get()
@@ -183,7 +185,6 @@ class LinkProxies:
                     sink.shutdown(socket.SHUT_WR)
                 return
             await self._loop.sock_sendall(sink, data)
-            setattr(self.counts, count, getattr(self.counts, count) + len(data))
 
     async def _until(self, time_s: float) -> None:
         wait_s = time_s - self._loop.time()

@@ -164,9 +164,7 @@ class _Bench:
     sustained_s: float = 0.0
     graph: Path | None = None
     memory_bytes: float = math.inf
-    library: TimedLibrary = field(
-        default_factory=lambda: TimedLibrary(clock=time.process_time_ns)
-    )
+    library: TimedLibrary = field(default_factory=lambda: TimedLibrary(clock=time.process_time_ns))
 
     @property
     def weights(self) -> tuple[str, ...]:

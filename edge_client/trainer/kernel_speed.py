@@ -1,7 +1,7 @@
 """`python -m edge_client.trainer.kernel_speed DEADLINE`: how fast training is in the long run.
 
-Training steps of whole models, by the engine that tasks use, on one thread. A rate is work over wall
-time of whole windows, not of the fastest step: a quota of processor time, other programs and a
+Training steps of whole models, by the engine that tasks use, on one thread. A rate is work over
+wall time of whole windows, not of the fastest step: a quota of processor time, other programs and a
 falling clock belong to it. Windows go round all cases, so that each is met early and late. Only one
 engine is there at a time: a small board has room for no more.
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import random
 import threading
 from concurrent.futures import CancelledError
@@ -12,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from job_world import LEVELS, Device, World, build_world, content_of
+from job_world import LEVELS, Device, Killed, World, build_world, content_of
 
 from aggregator.evaluate import Evaluator, load_test_set
 from aggregator.job import CohortConfig, MethodConfig
@@ -441,10 +442,52 @@ def test_updates_are_taken_in_time_while_the_gateway_scores(
     world.devices[-1].change = {1: in_the_next_round}
     world.run()
     assert {event["updates"] for event in world.events("round_closed")[1:]} == {5}
-    assert [event["round"] for event in world.events("round_scored")] == [0, 1, 2, 3]
+    lines = (world.job.output / "events.jsonl").read_text(encoding="utf-8").splitlines()
+    told = [
+        event
+        for event in map(json.loads, lines)
+        if event["event"] in ("round_closed", "round_scored")
+    ]
+    assert [(event["event"][6:], event["round"]) for event in told] == [
+        (what, number) for number in range(4) for what in ("closed", "scored")
+    ]  # a report of a round is that of one whose scores are known
 
 
-def test_an_aggregator_that_is_ended_does_not_wait_for_scores(tmp_path: Path) -> None:
+def test_a_fault_in_scoring_does_not_end_the_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    np.savez(tmp_path / "test.npz", x=np.zeros((4, 6), np.float32), y=np.zeros(4, np.int64))
+    world = build_world(tmp_path, test_data=tmp_path / "test.npz").add_fleet()
+
+    def fail(self: Evaluator, *arguments: Any) -> Evaluation:  # noqa: ANN401
+        raise MemoryError("no room")
+
+    monkeypatch.setattr(Evaluator, "evaluate", fail)
+    aggregator = world.run()
+    assert aggregator.done
+    assert aggregator.scores.accuracy == {}
+    assert [event["accuracy"] for event in world.events("round_scored")] == [{}] * 4
+    assert "round=3 not_scored=yes" in caplog.text
+
+
+def test_a_job_that_ends_early_leaves_no_scoring_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.savez(tmp_path / "test.npz", x=np.zeros((4, 6), np.float32), y=np.zeros(4, np.int64))
+    world = build_world(tmp_path, test_data=tmp_path / "test.npz").add_fleet()
+    left_off: list[str] = []
+    monkeypatch.setattr(Evaluator, "leave_off", lambda self: left_off.append("yes"))
+
+    def stop() -> None:
+        raise Killed
+
+    world.when(lambda: bool(world.events("round_scored")), stop)
+    with pytest.raises(Killed):
+        world.run()
+    assert left_off == ["yes"]
+
+
+def test_an_evaluator_that_is_to_leave_off_does(tmp_path: Path) -> None:
     np.savez(tmp_path / "test.npz", x=np.zeros((4, 6), np.float32), y=np.zeros(4, np.int64))
     plan = build_world(tmp_path).plan
     evaluator = Evaluator(plan, *load_test_set(tmp_path / "test.npz", plan))

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_client.correction import (
+    AGENT_S,
     ENOUGH,
     FASTEST,
     KILLED_FOR_MEMORY,
@@ -81,7 +82,7 @@ def test_what_a_task_took_is_compared_to_what_was_foretold_of_it() -> None:
     assert seen == Observation(time_ratio=2.5, memory_ratio=1.1, start_s=4.0)
     corrected = Correction().after(seen)
     assert corrected.time_factor * FORETOLD.training_s == 25.0
-    assert corrected.start_s == 4.0
+    assert corrected.start_s == 4.0 + AGENT_S
 
 
 def test_a_trainer_that_starts_quickly_is_believed_after_some_tasks() -> None:
@@ -89,7 +90,7 @@ def test_a_trainer_that_starts_quickly_is_believed_after_some_tasks() -> None:
     for start_s in (0.4, 0.7, 0.5):
         assert correction.start_s == TRAINER_START_S
         correction = correction.after(Observation(time_ratio=1.0, start_s=start_s))
-    assert correction.start_s == 0.7
+    assert correction.start_s == 0.7 + AGENT_S
 
 
 def test_a_clock_that_says_nothing_corrects_nothing() -> None:
@@ -104,7 +105,8 @@ def test_what_a_short_task_takes_beyond_its_training_counts_to_its_start() -> No
     assert seen == Observation(time_ratio=None, memory_ratio=0.0, start_s=4.99)
     corrected = Correction().after(seen)
     assert (corrected.time_factor, corrected.memory_factor) == (1.0, 1.0)
-    assert corrected.start_s + short.training_s == 5.0  # and so the next forecast is right
+    # And so the next forecast is right.
+    assert corrected.start_s + short.training_s == 5.0 + AGENT_S
 
 
 def test_a_trainer_that_was_ended_at_its_deadline_took_the_rest_of_the_time() -> None:
@@ -128,7 +130,8 @@ def test_corrections_are_bounded_and_survive_the_disk(seen: list[Observation]) -
     assert FASTEST <= correction.time_factor <= SLOWEST
     assert 1.0 <= correction.memory_factor <= MOST_MEMORY
     assert 0.0 <= correction.start_s <= MAX_START_S
-    assert correction.start_s >= TRAINER_START_S or len(seen) >= ENOUGH
+    known = [one for one in correction.observations if one.start_s is not None]
+    assert correction.start_s >= TRAINER_START_S or len(known) >= ENOUGH
     assert len(correction.observations) <= WINDOW
     assert Correction.from_json(correction.to_json()) == correction
 

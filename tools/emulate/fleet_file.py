@@ -51,6 +51,8 @@ class LinkTable:
 
     def __post_init__(self) -> None:
         self.link()
+        if self.cut_every_s is not None and self.cut_every_s <= 0:
+            raise ValueError(f"cut_every_s must be positive, got {self.cut_every_s:g}")
         if max(self.delay_s, self.jitter_s) > 60:
             raise ValueError("delay_s and jitter_s are seconds: at most 60")
 
@@ -59,16 +61,16 @@ class LinkTable:
     ) -> Link:
         """What the emulation takes; the rates given here stand where the table has none."""
         every_s = self.cut_every_s
-        cuts = (
-            () if every_s is None else (Cut(at_s=every_s, for_s=self.cut_for_s, every_s=every_s),)
-        )
+        cut = Cut(at_s=every_s, for_s=self.cut_for_s, every_s=every_s) if every_s else None
         return Link(
-            up_bytes_per_s=self.up_bytes_per_s or up_bytes_per_s,
-            down_bytes_per_s=self.down_bytes_per_s or down_bytes_per_s,
+            up_bytes_per_s=up_bytes_per_s if self.up_bytes_per_s is None else self.up_bytes_per_s,
+            down_bytes_per_s=(
+                down_bytes_per_s if self.down_bytes_per_s is None else self.down_bytes_per_s
+            ),
             delay_s=self.delay_s,
             jitter_s=self.jitter_s,
             loss=self.loss,
-            cuts=cuts,
+            cuts=(cut,) if cut else (),
         )
 
 

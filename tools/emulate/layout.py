@@ -19,7 +19,7 @@ from fedsparse.transport.config import BrokerConfig
 from tools.datasets.prepare import prepare
 from tools.demo.toml_writer import to_toml
 from tools.emulate.devices import Device, write_believed
-from tools.emulate.fleet_file import PROFILE, Fleet
+from tools.emulate.fleet_file import MEASURED, PROFILE, Fleet
 
 SITE: Final = "emulated"
 KEEPALIVE_S: Final = 60.0  # of the board
@@ -135,13 +135,15 @@ def write_client(
     return path
 
 
-def host_deadline_s(deadline_s: float, scale: TimeScale) -> float:
-    """A deadline of the boards on this host's clock.
+def host_deadline_s(fleet: Fleet, scale: TimeScale) -> float:
+    """A fleet's deadline on this host's clock.
 
-    A device allows a constant time for the start of a trainer, whatever its clock: that part is
-    not scaled, so that the device chooses the level that it would choose on its board.
+    A device that takes itself for its board allows a constant time for the start of a trainer,
+    whatever its clock: that part is not scaled, so that it chooses the level that it would choose
+    on its board. One that measures itself learns how long that takes.
     """
-    if deadline_s <= TRAINER_START_S:
+    deadline_s = fleet.job.deadline_s
+    if fleet.figures == MEASURED or deadline_s <= TRAINER_START_S:
         return scale.host_s(deadline_s)
     return TRAINER_START_S + scale.host_s(deadline_s - TRAINER_START_S)
 
@@ -179,7 +181,7 @@ def job_config(
             expected_devices=count - late,
             participation=job.participation,
             gather_s=scale.host_s(job.gather_s),
-            deadline_s=host_deadline_s(job.deadline_s, scale),
+            deadline_s=host_deadline_s(fleet, scale),
             offline_grace_s=scale.host_s(job.offline_grace_s),
         ),
     )

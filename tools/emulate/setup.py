@@ -51,7 +51,7 @@ class Setup:
         """How long there may be no progress, in this host's seconds."""
         job, scale = self.fleet.job, self.pace.scale
         waits_s = scale.host_s(job.gather_s + job.offline_grace_s)
-        return PATIENCE_S + waits_s + host_deadline_s(job.deadline_s, scale)
+        return PATIENCE_S + waits_s + host_deadline_s(self.fleet, scale)
 
 
 def set_up(fleet: Fleet, scenario: Scenario | None, machine: Machine, output: Path) -> Setup:

@@ -13,7 +13,7 @@ from agent_bench import LEVELS, Bench
 from device_readings import heat, power
 
 from edge_client.agent import ledger
-from edge_client.correction import KILLED_FOR_MEMORY, Correction
+from edge_client.correction import AGENT_S, KILLED_FOR_MEMORY, Correction
 from edge_client.decision import read_document
 from edge_client.hysteresis import Hold
 from fedsparse.errors import ConfigError
@@ -201,7 +201,7 @@ def test_a_trainer_that_is_ended_at_its_deadline_is_one_too(
     bench.say(*bench.task(seconds_left=0.3))
     bench.hear(Failure)
     assert "promise=broken" in caplog.text
-    assert correction_of(bench).start_s == 0.3
+    assert correction_of(bench).start_s == 0.3 + AGENT_S
     bench.say(bench.offer(2))
     ready, _ = bench.hear(Ready)
     assert ready.level == 0.1

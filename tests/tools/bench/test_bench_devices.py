@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from edge_client.calibration import Calibration, LevelTiming
+from edge_client.emulation.host_speed import given_speed
 from tools.bench.devices.cases import BOARDS, MODELS, bad_link, idle_fleet, one_board, small_board
 from tools.bench.devices.command import Results, devices_table
 from tools.bench.devices.idle import measure_idle
@@ -18,6 +19,7 @@ from tools.bench.devices.link import LinkResult, read_link
 from tools.bench.devices.rows import Row, read_row
 from tools.cli import app
 from tools.demo.views import QuietView
+from tools.emulate.pace import Machine, find_pace
 
 RUNNER = CliRunner(env={"COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb"})
 MB = 10**6
@@ -28,7 +30,9 @@ ENTRY = {
 
 
 def ready(number: int, predicted_s: float) -> dict[str, Any]:
-    return {"event": "device_ready", "round": number, "predicted_round_s": predicted_s}
+    return {
+        "event": "device_ready", "round": number, "predicted_round_s": predicted_s, "level": 0.1,
+    }  # fmt: skip
 
 
 def trained(number: int, began_s: float, took_s: float, **changes: object) -> list[dict[str, Any]]:
@@ -45,7 +49,7 @@ def decision(level: float = 0.1) -> dict[str, Any]:
         "version": 1,
         "reason": "0.1: sparse",
         "rows": [{"level": level, "peak_bytes": 69 * MB}, {"level": 0.05, "peak_bytes": 1}],
-        "means": {"agent_bytes": 27 * MB},
+        "means": {"agent_bytes": 27 * MB, "correction": {"memory_factor": 1.0}},
     }
 
 
@@ -88,20 +92,19 @@ def run_folder(
     return folder
 
 
-def row_of(folder: Path, events: list[dict[str, Any]]) -> Row:
-    return read_row(run_folder(folder, events), "a-board", "har")
+def row_of(folder: Path, events: list[dict[str, Any]], **changes: Any) -> Row:  # noqa: ANN401
+    return read_row(run_folder(folder, events, **changes), "a-board", "har")
 
 
 def test_a_row_holds_what_was_predicted_against_what_was_measured(tmp_path: Path) -> None:
     events = [
         ready(0, 3.0),
-        {"event": "task_sent", "round": 0, "time_s": 1.0},
         *trained(1, 10.0, 9.0),
         *trained(2, 20.0, 9.5, peak_rss_mb=42.0),
         *trained(3, 30.0, 30.0),
     ]
     row = row_of(tmp_path, events)
-    assert (row.level, row.time_scale, row.killed, row.repeated) == (0.1, 3.0, 0, 0)
+    assert (row.level, row.time_scale, row.killed, row.broken) == (0.1, 3.0, 0, 0)
     assert (row.predicted_peak_mb, row.peak_mb) == (69.0, 69.0)
     assert row.predicted_increase_mb == pytest.approx(69 - 27 - 32)
     assert row.increase_mb == pytest.approx(42 - 32)
@@ -122,22 +125,52 @@ def test_rounds_at_another_level_are_not_mixed_with_the_chosen_one(tmp_path: Pat
     assert (row.level, row.round_s, row.increase_mb) == (0.1, 9.0, pytest.approx(9.0))
 
 
+def test_memory_is_judged_by_what_was_foretold_before_anything_was_learnt(tmp_path: Path) -> None:
+    learnt = decision()
+    learnt["means"]["correction"]["memory_factor"] = 1.05
+    learnt["rows"][0]["peak_bytes"] = int((27 + 1.05 * 42) * MB)
+    row = row_of(tmp_path, trained(1, 0.0, 9.0), document=learnt)
+    assert row.predicted_peak_mb == pytest.approx(69.0)
+
+
+def test_a_task_that_is_sent_again_began_when_it_was_sent_first(tmp_path: Path) -> None:
+    answer, task, update = trained(1, 0.0, 9.0)
+    row = row_of(tmp_path, [answer, task, {**task, "time_s": 5.0}, update])
+    assert row.round_s == 9.0
+
+
 def test_a_device_that_declined_has_no_figures_and_breaks_no_promise(tmp_path: Path) -> None:
-    row = row_of(tmp_path, [ready(1, 10.0)])
+    row = row_of(tmp_path, [{**ready(1, 10.0), "level": None}])
     assert row.level is None
     assert row.holds
     assert row.reason == "0.1: sparse"
 
 
 @pytest.mark.parametrize(
-    "changes", [{"kills": 1}, {"ended": 1}, {"repeated": 1}], ids=["killed", "ended", "late"]
+    ("events", "said"),
+    [([], "no answer"), ([ready(1, 10.0)], "trained nothing"), (trained(1, 0.0, 1.0)[:2], "noth")],
+    ids=["silent", "accepted", "late"],
+)
+def test_one_that_trained_nothing_without_declining_does(
+    tmp_path: Path, events: list[dict[str, Any]], said: str
+) -> None:
+    row = row_of(tmp_path, events)
+    assert said in row.error
+    assert not row.holds
+
+
+@pytest.mark.parametrize(
+    "changes", [{"kills": 1}, {"kills": None}, {"ended": 1}], ids=["killed", "unknown", "ended"]
 )
 def test_a_promise_that_was_broken_shows(tmp_path: Path, changes: dict[str, int]) -> None:
-    late = [{"event": "round_repeated", "round": 1}] * changes.pop("repeated", 0)
-    folder = run_folder(tmp_path, [*trained(1, 0.0, 9.0), *late], **changes)
-    row = read_row(folder, "a-board", "har")
+    row = row_of(tmp_path, trained(1, 0.0, 9.0), **changes)
     assert not row.promise_holds
     assert not row.holds
+
+
+def test_a_task_without_an_update_is_a_broken_promise(tmp_path: Path) -> None:
+    row = row_of(tmp_path, [*trained(1, 0.0, 9.0), *trained(2, 10.0, 9.0)[:2]])
+    assert (row.broken, row.promise_holds) == (1, False)
 
 
 @pytest.mark.parametrize(
@@ -175,20 +208,21 @@ def test_the_table_marks_what_does_not_hold(tmp_path: Path) -> None:
 
 def test_bytes_through_the_link_are_held_against_the_payload(tmp_path: Path) -> None:
     events = [
-        {"event": "job_started", "rounds": 2},
         {"event": "device_offline"},
         {"event": "round_closed", "updates": 1, "bytes": {"board": ENTRY}},
-        {"event": "round_closed", "updates": 1, "bytes": {"board": ENTRY}},
+        {"event": "round_closed", "updates": 1, "bytes": {"board": {**ENTRY, "ideal_down": 10**6}}},
     ]
-    result = read_link(run_folder(tmp_path, events))
+    result = read_link(run_folder(tmp_path, events), 2)
     assert (result.rounds, result.offline, result.mechanism) == (2, 1, "proxy")
-    assert result.payload_bytes == 2 * 100_400
-    assert result.ratio == pytest.approx(210_400 / 200_800)
+    assert result.payload_bytes == 2 * 100_100  # what was sent again is none
+    assert result.ratio == pytest.approx(210_400 / 200_200)
     assert result.holds
 
 
-@pytest.mark.parametrize("change", [{"rounds": 9}, {"sent_bytes": 116}])
-def test_a_link_that_loses_rounds_or_sends_too_much_does_not_hold(change: dict[str, int]) -> None:
+@pytest.mark.parametrize(
+    "change", [{"rounds": 9}, {"sent_bytes": 116}, {"payload_bytes": 0}, {"error": "broke off"}]
+)
+def test_a_link_that_loses_rounds_or_sends_too_much_does_not_hold(change: dict[str, Any]) -> None:
     good = LinkResult(
         rounds=10, wanted=10, offline=0, payload_bytes=100, sent_bytes=115, mechanism="proxy",
         wall_s=1.0,
@@ -203,6 +237,11 @@ def test_every_case_is_a_fleet_that_can_be() -> None:
     fleets += [small_board(model, 61.0, 0.5) for model in MODELS]
     fleets += [bad_link(8), idle_fleet(50)]
     assert len({fleet.name for fleet in fleets}) == len(fleets)
+    host = Machine(
+        processors=2, memory_bytes=32 * 2**30, free_bytes=24 * 2**30, speed=given_speed(24e9)
+    )
+    for fleet in fleets:
+        assert find_pace(fleet, host).scale.factor > 0
 
 
 def test_clients_that_wait_are_measured_while_they_are_connected(tmp_path: Path) -> None:

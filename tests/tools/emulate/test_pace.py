@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -77,12 +78,13 @@ def test_more_devices_than_memory_holds_are_refused(tmp_path: Path) -> None:
         find_pace(fleet, machine(memory=3 * GIB))
 
 
-def test_a_device_sees_the_same_spare_time_at_every_scale() -> None:
-    start_s, training_s = 2.0, 30.0
+def test_a_device_sees_the_same_spare_time_at_every_scale(tmp_path: Path) -> None:
+    fleet = fleet_with(tmp_path, "deadline_s = 90.0", "deadline_s = 32.0")
     for factor in (0.5, 1.0, 8.0):
         scale = TimeScale(factor=factor)
-        deadline_s = host_deadline_s(start_s + training_s, scale)
-        assert deadline_s == pytest.approx(start_s + training_s / factor)
+        assert host_deadline_s(fleet, scale) == pytest.approx(2.0 + 30.0 / factor)
+        measured = replace(fleet, figures="measured")  # it learns how long a start takes
+        assert host_deadline_s(measured, scale) == pytest.approx(32.0 / factor)
 
 
 def test_signs_of_life_are_never_more_frequent_than_allowed() -> None:

@@ -22,6 +22,7 @@ BOARDS: Final = (
 )
 LEVELS: Final = (1.0, 0.5, 0.2, 0.1, 0.05)
 DEVICE: Final = "board"
+LINK_TEXT: Final = "1 Mbit/s, 5 % loss, cut every 20 s"
 TEST_SAMPLES: Final = 200  # accuracy is not the question
 
 

@@ -18,11 +18,19 @@ from rich.table import Table
 from edge_client.bench.machine import describe_machine, describe_versions
 from edge_client.runtime.native.library import load_library
 from fedsparse.boards import load_board
-from tools.bench.devices.cases import bad_link, idle_fleet, one_board, small_board, work_of
+from fedsparse.errors import ConfigError, FedSparseError
+from tools.bench.devices.cases import (
+    LINK_TEXT,
+    bad_link,
+    idle_fleet,
+    one_board,
+    small_board,
+    work_of,
+)
 from tools.bench.devices.idle import MOST_MB, Idle, measure_idle
 from tools.bench.devices.link import MOST_RATIO, LinkResult, read_link
 from tools.bench.devices.parts import Part
-from tools.bench.devices.rows import Row, read_row
+from tools.bench.devices.rows import Row, failed_row, read_row
 from tools.bench.progress import ProgressLine
 from tools.demo.processes import RunFailedError
 from tools.demo.views import QuietView
@@ -73,6 +81,7 @@ class Results:
     small: list[Row] = field(default_factory=list)
     link: LinkResult | None = None
     idle: Idle | None = None
+    errors: list[str] = field(default_factory=list)
 
     @property
     def rounds(self) -> int:
@@ -81,14 +90,14 @@ class Results:
 
     @property
     def killed(self) -> int:
-        """In all of them."""
-        return sum(row.killed for row in (*self.rows, *self.small))
+        """In all of them, as far as that is known."""
+        return sum(row.killed or 0 for row in (*self.rows, *self.small))
 
     @property
     def holds(self) -> bool:
         """Whether everything does."""
         others = [one for one in (self.link, self.idle) if one is not None]
-        return all(one.holds for one in (*self.rows, *self.small, *others))
+        return not self.errors and all(one.holds for one in (*self.rows, *self.small, *others))
 
     def to_document(self) -> dict[str, Any]:
         """For JSON."""
@@ -99,6 +108,7 @@ class Results:
             "idle": self.idle.to_document() if self.idle else None,
             "rounds": self.rounds,
             "killed": self.killed,
+            "errors": self.errors,
         }
 
 
@@ -112,6 +122,8 @@ def run_devices(request: DevicesRequest) -> bool:
         load_board(board)
     for model in request.models:
         work_of(model)
+    if request.output.suffix != ".json":
+        raise ConfigError(f"--output {request.output}: give the name of a .json file")
     header = {
         "machine": describe_machine(load_library()),
         "versions": describe_versions(),
@@ -124,7 +136,11 @@ def run_devices(request: DevicesRequest) -> bool:
     with ProgressLine(len(steps)) as progress:
         for name, step in steps:
             progress.begin(name)
-            step(results)
+            try:
+                step(results)
+            except FedSparseError as error:  # the others may do
+                results.errors.append(f"{name}: {error}")
+                typer.echo(results.errors[-1], err=True)
             progress.end()
             _write(request.output, {"header": header, **results.to_document()})
     typer.echo(f"written to {request.output}", err=True)
@@ -160,8 +176,10 @@ def _run_row(
     fleet: Fleet, runs: Path, board: str, model: str, where: str
 ) -> Callable[[Results], None]:
     def step(results: Results) -> None:
-        error = _run(fleet, runs)
-        row = read_row(runs / fleet.name, board, model, error=error)
+        try:
+            row = read_row(runs / fleet.name, board, model, error=_run(fleet, runs))
+        except FedSparseError as error:
+            row = failed_row(board, model, str(error))
         getattr(results, where).append(row)
 
     return step
@@ -169,9 +187,8 @@ def _run_row(
 
 def _run_link(fleet: Fleet, runs: Path) -> Callable[[Results], None]:
     def step(results: Results) -> None:
-        if error := _run(fleet, runs):
-            typer.echo(f"the bad link: {error}", err=True)
-        results.link = read_link(runs / fleet.name)
+        error = _run(fleet, runs)
+        results.link = read_link(runs / fleet.name, fleet.job.rounds, error=error)
 
     return step
 
@@ -184,7 +201,11 @@ def _run_idle(fleet: Fleet, runs: Path) -> Callable[[Results], None]:
 
 
 def _run(fleet: Fleet, runs: Path) -> str:
-    """What broke a run off, in a line; empty where it came to its end."""
+    """What broke a run off, in a line; empty where it came to its end.
+
+    Raises:
+        FedSparseError: it could not begin.
+    """
     try:
         run_fleet(fleet, None, runs / fleet.name, QuietView())
     except RunFailedError as error:
@@ -204,9 +225,9 @@ def _print(results: Results) -> None:
     if results.link:
         link = results.link
         console.print(
-            f"1 Mbit/s, 5 % loss, cut every 20 s ({link.mechanism}): {link.rounds} rounds with "
-            f"updates, {link.sent_bytes / 1e6:.2f} MB sent for {link.payload_bytes / 1e6:.2f} MB "
-            f"of payload, {link.ratio:.3f} times (at most {MOST_RATIO})"
+            f"{LINK_TEXT} ({link.mechanism}): {link.rounds} of {link.wanted} rounds with updates, "
+            f"{link.sent_bytes / 1e6:.2f} MB sent for {link.payload_bytes / 1e6:.2f} MB of "
+            f"payload, {link.ratio:.3f} times (at most {MOST_RATIO})"
         )
     if results.idle:
         idle = results.idle
@@ -240,7 +261,7 @@ def devices_table(results: Results) -> Table:
 def _cells(row: Row) -> tuple[str, ...]:
     kept = "yes" if row.promise_holds else "no !"
     if row.level is None:
-        return ("declined", "", "", "", "", "", "", kept)
+        return ("error !" if row.error else "declined", "", "", "", "", "", "", kept)
     return (
         f"{row.level:g}",
         f"{row.predicted_increase_mb:.1f}",
