@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from edge_client.budget import Decision, Experience, decide
 from edge_client.calibration import Calibration, LayerTiming, LevelTiming
 from edge_client.config import BudgetConfig
-from edge_client.correction import TRAINER_START_S, Correction, Observation
+from edge_client.correction import AGENT_S, TRAINER_START_S, Correction, Observation
 from edge_client.host import EmulatedHost, LinkReading, RealHost, SpeedReading
 from edge_client.hysteresis import Hold, step_down
 from edge_client.policy import Ruling, Verdict
@@ -585,7 +585,7 @@ def test_a_board_that_trains_slower_than_calibrated_is_forecast_to() -> None:
     slow = after(Observation(time_ratio=3.0, start_s=5.0))
     plain, corrected = choose(FakeHost()).rows[0], choose(FakeHost(), experience=slow).rows[0]
     assert corrected.training_s == pytest.approx(3 * plain.training_s)
-    assert corrected.round_s == pytest.approx(5.0 + 3 * plain.training_s)
+    assert corrected.round_s == pytest.approx(5.0 + AGENT_S + 3 * plain.training_s)
     assert corrected.foretold == plain.foretold  # of which the next ratio is taken
     assert "(3 x calibrated, transfer not counted)" in choose(FakeHost(), experience=slow).reason
 
