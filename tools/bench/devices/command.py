@@ -251,7 +251,7 @@ def devices_table(results: Results) -> Table:
     )
     table.add_column("board", no_wrap=True)
     table.add_column("model", no_wrap=True)
-    for name in ("level", "MB pred.", "meas.", "off", "s pred.", "meas.", "off", "kept"):
+    for name in ("level", "MB\npred.", "\nmeas.", "\noff", "s\npred.", "\nmeas.", "\noff", "kept"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(row.board.removeprefix("raspberry-"), row.model, *_cells(row))
