@@ -102,9 +102,17 @@ class Chooser:
         """The answer to an offer, or what is to be had before there can be one.
 
         Nothing is fetched or measured while the policy forbids to train. Samples that do not fit
-        the plan are this device's own fault: it declines, and says why.
+        the plan are this device's own fault, as is memory that the kernel does not tell: it
+        declines, and says why.
         """
         setting = self._setting(offer)
+        try:
+            return self._choose(setting)
+        except OSError as error:
+            return self._decline(setting, f"cannot decide: {error}")
+
+    def _choose(self, setting: Setting) -> Answer | PlanMissing | CalibrationMissing:
+        offer = setting.offer
         verdict = setting.verdict
         plan = self.store.load_plan(offer.plan_digest)
         if plan is None:

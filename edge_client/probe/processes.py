@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -14,7 +15,8 @@ def running(names: Iterable[str], root: Path = ROOT) -> tuple[str, ...]:
     """Those of `names` that a process has now, in their order.
 
     A name is what `ps -o comm` shows; one that is longer than the kernel keeps is looked for in the
-    command line, too: its program, or the script that an interpreter runs.
+    command line, too: its program, or the script that an interpreter runs. Processes that this user
+    may not see are not found; where `/proc` cannot be listed, none is.
 
     Args:
         names: exact names, without a folder.
@@ -24,9 +26,10 @@ def running(names: Iterable[str], root: Path = ROOT) -> tuple[str, ...]:
     if not wanted:
         return ()
     found: set[str] = set()
-    for process in (root / "proc").iterdir():
-        if process.name.isdigit():
-            found |= _names(process, wanted)
+    with suppress(OSError):
+        for process in (root / "proc").iterdir():
+            if process.name.isdigit():
+                found |= _names(process, wanted)
     return tuple(name for name in wanted if name in found)
 
 

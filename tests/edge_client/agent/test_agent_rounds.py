@@ -15,6 +15,7 @@ from agent_bench import LEVELS, VALUES, Bench
 
 from edge_client.calibration import LayerTiming
 from edge_client.config import DataConfig
+from edge_client.probe.memory import MemoryReading
 from fedsparse.wire.headers import decode_message, encode_message, parts_of
 from fedsparse.wire.messages import Failure, Need, Ready, Stage, Update, Verdict
 
@@ -183,6 +184,18 @@ def test_a_device_whose_samples_are_gone_declines(bench: Bench) -> None:
     ready, _ = bench.hear(Ready)
     assert ready.level is None
     assert "no such file" in ready.reason
+
+
+def test_a_device_that_cannot_read_its_memory_declines_with_the_reason(bench: Bench) -> None:
+    def unreadable() -> MemoryReading:
+        raise OSError("/proc/meminfo: None of None bytes available")
+
+    bench.memory = unreadable  # type: ignore[method-assign]
+    bench.start()
+    bench.ready()
+    ready, _ = bench.hear(Ready)
+    assert ready.level is None
+    assert "cannot decide: /proc/meminfo" in ready.reason
 
 
 def test_a_device_without_the_memory_declines_with_the_figures(bench: Bench) -> None:

@@ -71,3 +71,7 @@ def test_a_real_process_is_found_while_it_runs(tmp_path: Path, name: str) -> Non
         process.stdin.close()
     assert found == (name,)
     assert running([name]) == ()
+
+
+def test_where_processes_cannot_be_listed_none_is_found(tmp_path: Path) -> None:
+    assert running(["ffmpeg"], tmp_path / "nowhere") == ()

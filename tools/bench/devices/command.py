@@ -163,7 +163,7 @@ def _steps(request: DevicesRequest) -> Iterator[tuple[str, Callable[[Results], N
         for model in request.models:
             for fraction in FRACTIONS:
                 fleet = small_board(model, SMALL_MIB, fraction)
-                board = f"64 MB, {fraction:g} of it"
+                board = f"64 MB x {fraction:g}"
                 yield fleet.name, _run_row(fleet, runs, board, model, "small")
     if Part.LINK in request.parts:
         fleet = bad_link(request.rounds)
@@ -275,4 +275,4 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 
 def _off(error: float, holds: bool) -> str:
-    return f"{100 * error:+.0f} %{'' if holds else ' !'}"
+    return f"{100 * error:+.0f}%{'' if holds else '!'}"
