@@ -19,7 +19,7 @@ from aggregator.checkpoint import (
 from aggregator.job import JobConfig
 from aggregator.model import GlobalModel
 from aggregator.models.weights import load_weights
-from aggregator.tasks import Round, moves_masks, stage_epochs
+from aggregator.tasks import Round, encoding_of, moves_masks, stage_epochs, up_codec
 from fedsparse.errors import ConfigError, LocalProtocolError
 from fedsparse.methods.method import Method, make_method
 from fedsparse.methods.state import ServerState
@@ -120,6 +120,8 @@ class Course:
             evolve=moves_masks(method, self.round),
             probe=(sensing and method.salient) or (training and method.power != 1.0),
             steps=1 if sensing and method.salient else None,
+            down_codec=encoding_of(self._job, self.round).codec,
+            up_codec=up_codec(self._job, method, self.round),
         )
 
     @property

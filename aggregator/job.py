@@ -8,8 +8,8 @@ from typing import Final
 
 from fedsparse.methods.method import INITIALISATIONS, METHODS
 from fedsparse.rounds.server import Policy
-from fedsparse.sparsity.values import F16, I8, VALUE_BYTES
 from fedsparse.transport.config import BrokerConfig
+from fedsparse.wire.codecs import F16, I8, VALUE_BYTES
 from fedsparse.wire.messages import MAX_NUMBER, NAME
 
 SEEDS: Final = range(2**31)

@@ -11,7 +11,7 @@ from fedsparse.methods.method import Method
 from fedsparse.methods.schedule import learning_rate
 from fedsparse.plan import Plan
 from fedsparse.sparsity.packing import encode_mask
-from fedsparse.sparsity.values import F32, I8
+from fedsparse.wire.codecs import F32, I8
 from fedsparse.wire.messages import Part, Stage, Task
 
 PLAN_CODEC = "json"
@@ -112,6 +112,13 @@ def encoding_of(job: JobConfig, now: Round) -> Encoding:
         codec=F32 if now.stage is Stage.EVALUATE else job.values.down,
         seed=f"{job.seed}/{now.round_id}",
     )
+
+
+def up_codec(job: JobConfig, method: Method, now: Round) -> str:
+    """How the values of a round's updates are encoded; empty where they hold none."""
+    if now.stage is Stage.TRAIN:
+        return job.values.up
+    return F32 if now.stage is Stage.SENSE and method.salient else ""
 
 
 def plan_task(job: JobConfig, plan: Plan, now: Round, graph: bytes = b"") -> tuple[Task, bytes]:

@@ -12,8 +12,9 @@ from fedsparse.errors import RemoteProtocolError
 from fedsparse.plan import Plan
 from fedsparse.sparsity.masks import counts_of
 from fedsparse.sparsity.packing import decode_counts, decode_mask, mask_digest
-from fedsparse.sparsity.values import F32, carry_over, decode_values
+from fedsparse.sparsity.values import carry_over, decode_values
 from fedsparse.types import BoolArray, Float32Array, Weights
+from fedsparse.wire.codecs import F32
 from fedsparse.wire.headers import split_parts
 from fedsparse.wire.messages import Part, Stage, Update
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from edge_client.calibration import Calibration, LevelTiming, kept_by_name
 from edge_client.correction import Correction, Foretold
@@ -22,9 +21,8 @@ from edge_client.runtime.cost import Cost
 from edge_client.runtime.setup import EngineSetup
 from edge_client.trainer.footprint import SampleCounts, samples_bytes, training_bytes
 from fedsparse.plan import Plan
+from fedsparse.wire.codecs import DENSE_BYTES, F32, VALUE_BYTES
 from fedsparse.wire.messages import Offer
-
-BYTES_PER_VALUE: Final = 4
 
 CostFunction = Callable[[Plan, Sequence[int], int, EngineSetup], Cost]
 
@@ -189,9 +187,16 @@ class Levels:
 
     def _transfer_s(self, kept: int, digest: str) -> float:
         link = self.means.link
-        values = (kept + self.plan.num_dense) * BYTES_PER_VALUE
         mask = math.ceil(self.plan.num_prunable / 8)  # at most: the shortest encoding is sent
-        down = values + (mask if digest and digest not in self.held else 0)
-        up = values + (mask if self.offer.evolve else 0)
+        down = self._values_bytes(kept, self.offer.down_codec)
+        down += mask if digest and digest not in self.held else 0
+        up = self._values_bytes(kept, self.offer.up_codec)
+        up += mask if self.offer.evolve and up else 0
         directions = ((down, link.down_bytes_per_s), (up, link.up_bytes_per_s))
         return sum(size / rate for size, rate in directions if rate is not None)
+
+    def _values_bytes(self, kept: int, codec: str) -> int:
+        """Of a codec that this device does not know, as if nothing were spared."""
+        if not codec:
+            return 0
+        return VALUE_BYTES.get(codec, VALUE_BYTES[F32]) * kept + DENSE_BYTES * self.plan.num_dense

@@ -18,8 +18,9 @@ from fedsparse.errors import EngineError
 from fedsparse.plan import Plan
 from fedsparse.sparsity.masks import counts_of
 from fedsparse.sparsity.packing import U32, encode_counts, encode_mask, mask_digest
-from fedsparse.sparsity.values import F32, I8, carry_over, decode_values, encode_values
+from fedsparse.sparsity.values import carry_over, decode_values, encode_values
 from fedsparse.types import BoolArray, Float32Array, Weights
+from fedsparse.wire.codecs import F32, I8
 from fedsparse.wire.messages import Evaluation, Part, Stage, Task, Update
 
 

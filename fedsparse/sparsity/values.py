@@ -19,11 +19,8 @@ import numpy.typing as npt
 
 from fedsparse.errors import LocalProtocolError, RemoteProtocolError
 from fedsparse.types import BoolArray, Float32Array, Weights
+from fedsparse.wire.codecs import DENSE_BYTES, F16, I8, VALUE_BYTES
 
-F32: Final = "f32"
-F16: Final = "f16"
-I8: Final = "i8"
-VALUE_BYTES: Final = {F32: 4, F16: 2, I8: 1}  # of a kept value
 SCALE_BYTES: Final = 4
 STEPS: Final = 127
 # A scale is a normal float32, and its largest multiple finite.
@@ -85,7 +82,7 @@ def decode_values(
     _check_codec(codec)
     nnz = sum(counts)
     kept_bytes = VALUE_BYTES[codec] * nnz + (SCALE_BYTES * len(counts) if codec == I8 else 0)
-    if len(data) != kept_bytes + 4 * num_dense:
+    if len(data) != kept_bytes + DENSE_BYTES * num_dense:
         raise RemoteProtocolError(
             f"values: {len(data)} bytes for {nnz} kept and {num_dense} dense as '{codec}'"
         )

@@ -52,7 +52,7 @@ KEYS: Final = {
     "seed": "sd", "epochs": "e", "batch_size": "b", "learning_rate": "lr", "momentum": "mo",
     "weight_decay": "wd", "evolve": "ev", "evaluate": "el", "prune_rate": "q",
     "power": "pw", "probe": "po", "steps": "ns",
-    "values_codec": "vc", "error_feedback": "ef",
+    "values_codec": "vc", "down_codec": "cd", "up_codec": "cu", "error_feedback": "ef",
     # what came of it
     "loss": "lo", "evaluation": "x", "step_ms": "st", "train_s": "tt", "trainer_s": "tr",
     "peak_rss_bytes": "pk", "agent_rss_bytes": "ar", "update_digest": "ud", "verdict": "vd",

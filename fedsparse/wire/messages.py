@@ -14,10 +14,12 @@ from enum import Enum
 from typing import ClassVar, Final
 
 from fedsparse.errors import ProtocolError
+from fedsparse.wire.codecs import F32
 
 MAX_LEVELS: Final = 16
 MAX_TEXT: Final = 400
 MAX_TENSORS: Final = 2_000
+MAX_CODEC: Final = 32  # characters of a codec's name
 MAX_POWER: Final = 8.0
 MAX_NUMBER: Final = 1e15  # of a loss, a time or a rate: sums of many stay finite
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")  # of sites, devices and jobs
@@ -137,6 +139,8 @@ class Offer:
     evolve: bool = False  # whether devices are to change their masks while training
     probe: bool = False  # whether gradients are taken apart from steps, which takes memory
     steps: int | None = None  # at most so many batches are taken; None = all of the epochs
+    down_codec: str = F32  # how values come to the device,
+    up_codec: str = F32  # and how they go back; empty where none do
 
     def __post_init__(self) -> None:
         _check_round(self.job, self.round_id)
@@ -157,6 +161,8 @@ class Offer:
         _check(0 < self.epochs <= 10_000, f"epochs {self.epochs}")
         _check_positive("seconds_left", self.seconds_left)
         _check(self.steps is None or 0 < self.steps < 2**31, f"steps {self.steps}")
+        for codec in (self.down_codec, self.up_codec):
+            _check(len(codec) <= MAX_CODEC, f"codec {codec[:64]!r}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,7 +243,7 @@ class Task:
     prune_rate: float = 0.0
     evaluate: bool = False
     power: float = 1.0
-    values_codec: str = "f32"
+    values_codec: str = F32
     error_feedback: bool = False
 
     def __post_init__(self) -> None:
@@ -253,7 +259,7 @@ class Task:
         _check(0 < self.epochs <= 10_000, f"epochs {self.epochs}")
         for name in ("learning_rate", "momentum", "weight_decay", "prune_rate"):
             _check_finite(name, getattr(self, name))
-        _check(0 < len(self.values_codec) <= 32, f"values_codec {self.values_codec[:64]!r}")
+        _check(0 < len(self.values_codec) <= MAX_CODEC, f"values_codec {self.values_codec[:64]!r}")
 
     @property
     def asks_saliency(self) -> bool:

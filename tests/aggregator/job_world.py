@@ -29,11 +29,12 @@ from fedsparse.rounds.client import ClientRounds
 from fedsparse.sparsity.evolve import drop_and_grow
 from fedsparse.sparsity.masks import counts_of
 from fedsparse.sparsity.packing import U32, decode_mask, encode_counts, mask_digest
-from fedsparse.sparsity.values import F32, decode_values, encode_values
+from fedsparse.sparsity.values import decode_values, encode_values
 from fedsparse.transport.base import Event
 from fedsparse.transport.channel import Channel, Delivered, status_will
 from fedsparse.transport.memory import MemoryBroker, MemoryTransport
 from fedsparse.types import BoolArray, Weights
+from fedsparse.wire.codecs import F32
 from fedsparse.wire.headers import decode_message, encode_message, split_parts
 from fedsparse.wire.messages import (
     Evaluation,
@@ -116,6 +117,7 @@ class Device:
         self.stride = 1.0  # of what is kept, in a round
         self.residual: Residual | None = None  # as on its disk
         self.lost: Residual | None = None
+        self.offers: dict[int, Offer] = {}
         self.begin()
 
     def begin(self) -> None:
@@ -149,6 +151,7 @@ class Device:
 
     def hear(self, message: Message, body: bytes) -> None:
         if isinstance(message, Offer):
+            self.offers[message.round_id] = message
             self.perform(self.rounds.offered(message))
         elif isinstance(message, Task):
             self.perform(self.rounds.assigned(message, body))

@@ -11,8 +11,9 @@ from job_world import LEVELS, World, build_world, content_of
 
 from aggregator.job import MethodConfig, TrainingConfig
 from fedsparse.sparsity.masks import salient_mask
-from fedsparse.sparsity.values import F32, decode_values
+from fedsparse.sparsity.values import decode_values
 from fedsparse.types import Weights
+from fedsparse.wire.codecs import F32
 from fedsparse.wire.headers import split_parts
 from fedsparse.wire.messages import Offer, Stage, Update, Verdict
 

@@ -23,7 +23,7 @@ from aggregator.job import JobConfig, MethodConfig, ValuesConfig
 from edge_client.trainer.work import Residual
 from fedsparse.config import load
 from fedsparse.errors import ConfigError
-from fedsparse.sparsity.values import F16, F32, I8
+from fedsparse.wire.codecs import F16, F32, I8
 from fedsparse.wire.headers import split_parts
 from fedsparse.wire.messages import Stage, Task, Update, Verdict
 
@@ -68,6 +68,27 @@ def test_a_job_of_every_codec_and_method_gets_to_its_end(
             assert values.codec == (F32 if task.stage is Stage.EVALUATE else down)
     rejected = [event["reason"] for event in world.events("rejected")]
     assert rejected == []
+
+
+@pytest.mark.parametrize("name", ["spdst", "jmwst", "ssfl"])
+def test_an_offer_says_how_values_will_travel(tmp_path: Path, name: str) -> None:
+    world = world_with(tmp_path, "world", name, up=I8, down=F16).add_fleet()
+    sent: dict[int, str] = {}
+
+    def look(update: Update, body: bytes) -> tuple[Update, bytes]:
+        codecs = [part.codec for part in update.parts if part.name == "values"]
+        sent[update.round_id] = codecs[0] if codecs else ""
+        return update, body
+
+    for device in world.devices:
+        device.change = dict.fromkeys(range(5), look)
+    world.run()
+    for device in world.devices:
+        for task in device.tasks:
+            (values,) = [part for part in task.parts if part.name == "values"]
+            offer = device.offers[task.round_id]
+            assert (offer.down_codec, offer.up_codec) == (values.codec, sent[task.round_id])
+    assert set(sent) >= {0, 1, 2, 3}
 
 
 def test_saliency_is_sent_exactly_whatever_the_codec(tmp_path: Path) -> None:

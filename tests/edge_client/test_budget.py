@@ -195,6 +195,20 @@ def test_the_forecast_is_the_sum_of_its_parts() -> None:
     assert decision.means.memory_bytes == 500 * MIB
 
 
+@pytest.mark.parametrize(
+    ("down", "up", "down_bytes", "up_bytes"),
+    [("f16", "i8", 2, 1), ("i8", "f32", 1, 4), ("f32", "", 4, 0), ("f8-of-tomorrow", "f16", 4, 2)],
+)
+def test_a_transfer_takes_what_the_values_take_as_they_travel(
+    down: str, up: str, down_bytes: int, up_bytes: int
+) -> None:
+    asked = replace(offer(), down_codec=down, up_codec=up)
+    row = choose(FakeHost(up=1000.0, down=4000.0), offer=asked).rows[0]
+    down_s = (down_bytes * kept_at(0.2) + 4 * PLAN.num_dense) / 4000
+    up_s = (up_bytes * kept_at(0.2) + 4 * PLAN.num_dense) / 1000 if up else 0.0
+    assert row.transfer_s == pytest.approx(down_s + up_s)
+
+
 @pytest.mark.parametrize(("examples", "epochs", "steps"), [(1, 1, 1), (32, 3, 3), (33, 3, 6)])
 def test_a_started_batch_is_a_whole_step(examples: int, epochs: int, steps: int) -> None:
     samples = SampleCounts(trained=examples)

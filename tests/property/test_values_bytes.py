@@ -10,17 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from fedsparse.errors import RemoteProtocolError
-from fedsparse.sparsity.values import (
-    F16,
-    F32,
-    I8,
-    SMALLEST_SCALE,
-    VALUE_BYTES,
-    carry_over,
-    decode_values,
-    encode_values,
-)
+from fedsparse.sparsity.values import SMALLEST_SCALE, carry_over, decode_values, encode_values
 from fedsparse.types import BoolArray, Float32Array, Weights
+from fedsparse.wire.codecs import F16, F32, I8, VALUE_BYTES
 
 SEEDS = st.integers(0, 2**32 - 1)
 COUNTS = st.lists(st.integers(0, 30), max_size=4)

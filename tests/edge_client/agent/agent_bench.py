@@ -21,9 +21,9 @@ from edge_client.store import Store
 from fedsparse.plan import Plan
 from fedsparse.plan.builder import PlanBuilder
 from fedsparse.sparsity.densities import uniform_counts
-from fedsparse.sparsity.values import F32
 from fedsparse.transport.channel import Channel, Delivered, Rejected, status_will
 from fedsparse.transport.memory import MemoryBroker, MemoryTransport
+from fedsparse.wire.codecs import F32
 from fedsparse.wire.headers import encode_message
 from fedsparse.wire.messages import (
     Message,

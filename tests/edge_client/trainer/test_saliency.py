@@ -17,8 +17,9 @@ from fedsparse.plan import Plan
 from fedsparse.plan.builder import PlanBuilder
 from fedsparse.sparsity.initial import initial_weights
 from fedsparse.sparsity.packing import mask_digest
-from fedsparse.sparsity.values import F32, decode_values
+from fedsparse.sparsity.values import decode_values
 from fedsparse.types import Float32Array, IntArray, Weights
+from fedsparse.wire.codecs import F32
 from fedsparse.wire.messages import Part, Stage, Task
 
 torch.set_num_threads(1)  # the tests run side by side

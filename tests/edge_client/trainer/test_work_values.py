@@ -26,8 +26,9 @@ from fedsparse.plan.builder import PlanBuilder
 from fedsparse.sparsity.evolve import drop_and_grow
 from fedsparse.sparsity.masks import counts_of, random_mask
 from fedsparse.sparsity.packing import mask_digest
-from fedsparse.sparsity.values import F16, F32, I8, carry_over, decode_values, encode_values
+from fedsparse.sparsity.values import carry_over, decode_values, encode_values
 from fedsparse.types import BoolArray, Float32Array, Weights
+from fedsparse.wire.codecs import F16, F32, I8
 from fedsparse.wire.headers import split_parts
 from fedsparse.wire.messages import Part, Stage, Task
 

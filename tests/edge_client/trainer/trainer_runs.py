@@ -19,8 +19,9 @@ from fedsparse.plan import Loss, Plan
 from fedsparse.sparsity.initial import initial_weights
 from fedsparse.sparsity.masks import random_mask
 from fedsparse.sparsity.packing import encode_mask, mask_digest
-from fedsparse.sparsity.values import F32, I8, encode_values
+from fedsparse.sparsity.values import encode_values
 from fedsparse.types import Weights
+from fedsparse.wire.codecs import F32, I8
 from fedsparse.wire.headers import decode_message, encode_message
 from fedsparse.wire.messages import Part, Stage, Task, Update
 

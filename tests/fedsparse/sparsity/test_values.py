@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from fedsparse.errors import LocalProtocolError, RemoteProtocolError
-from fedsparse.sparsity.values import BLOCK, F16, F32, I8, VALUE_BYTES, decode_values, encode_values
+from fedsparse.sparsity.values import BLOCK, decode_values, encode_values
 from fedsparse.types import Weights
+from fedsparse.wire.codecs import F16, F32, I8, VALUE_BYTES
 
 DENSE = np.array([2.0**-130], np.float32)
 

@@ -61,6 +61,9 @@ def _parts(draw: st.DrawFn, least: int) -> tuple[Part, ...]:
     )
 
 
+codecs = st.sampled_from(["f32", "f16", "i8"])
+
+
 @st.composite
 def _offers(draw: st.DrawFn) -> Offer:
     levels = sorted(draw(st.lists(densities, min_size=1, max_size=4, unique=True)), reverse=True)
@@ -78,6 +81,8 @@ def _offers(draw: st.DrawFn) -> Offer:
         epochs=draw(st.integers(1, 10_000)),
         seconds_left=draw(positive),
         steps=draw(st.none() | st.integers(1, 2**31 - 1)),
+        down_codec=draw(codecs),
+        up_codec=draw(st.just("") | codecs),
     )
 
 
@@ -106,7 +111,7 @@ messages: st.SearchStrategy[Message] = st.one_of(
         batch_size=st.integers(1, 65536), learning_rate=measures, momentum=measures,
         weight_decay=measures, evolve=st.booleans(), prune_rate=measures, evaluate=st.booleans(),
         power=st.floats(1.0, 8.0),
-        values_codec=st.sampled_from(["f32", "f16", "i8"]), error_feedback=st.booleans(),
+        values_codec=codecs, error_feedback=st.booleans(),
     ),
     st.builds(
         Update, job=names, round_id=rounds, stage=st.sampled_from(Stage), level=densities,
@@ -152,6 +157,11 @@ EXAMPLES: dict[str, Message] = {
         mask_digests=(digest("mask 0"), digest("mask 1"), digest("mask 2")),
         kept=((1500, 30000, 60000, 700), (800, 15000, 30000, 350), (400, 7500, 15000, 200)),
         batch_size=32, epochs=1, seconds_left=59.5,
+    ),
+    "offer_codecs": Offer(
+        job="watch", round_id=0, attempt=0, stage=Stage.SENSE, plan_digest=digest("plan"),
+        levels=(0.1,), mask_digests=("",), kept=((800, 15000, 30000, 350),), batch_size=32,
+        epochs=10, seconds_left=60.0, evolve=True, down_codec="f16", up_codec="",
     ),
     "ready": Ready(
         job="watch", round_id=3, attempt=1, level=0.1, held=(digest("mask 0"), digest("mask 1")),
