@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,31 @@ round = 2
 for_s = 8.0
 """
 
+COMINGS_AND_GOINGS = """
+name = "comings-and-goings"
+
+[[events]]
+kind = "join"
+devices = ["desk-2"]
+round = 2
+
+[[events]]
+kind = "hot"
+devices = ["shelf"]
+round = 1
+for_s = 20.0
+
+[[events]]
+kind = "disk-full"
+devices = ["shelf"]
+round = 2
+for_s = 10.0
+
+[[events]]
+kind = "leave"
+devices = ["desk-1"]
+round = 3
+"""
 
 Step = tuple[Callable[[RunState], bool], Callable[[], None]]
 
@@ -158,6 +184,26 @@ def test_two_runs_of_a_scenario_assign_the_same_and_a_reboot_and_a_cut_end_no_jo
     page = outcomes[0].timeline_file.read_text()
     assert "<svg" in page
     assert 'src="http' not in page
+    assert left_over(os.getpid()) == []
+
+
+def test_who_is_late_hot_full_or_gone_ends_no_job(tmp_path: Path) -> None:
+    fleet = small_fleet(tmp_path)
+    fleet = replace(fleet, job=replace(fleet.job, rounds=5))
+    (tmp_path / "scenario.toml").write_text(COMINGS_AND_GOINGS)
+    scenario = load_scenario(tmp_path / "scenario.toml", fleet)
+    outcome = run_fleet(fleet, scenario, tmp_path / "run", QuietView())
+    emulation, events = outcome.summary["emulation"], events_of(outcome)
+    assert emulation["finished"]
+    assert emulation["did_not_happen"] == []
+    levels = {one["round"]: set(one["levels"]) for one in emulation["rounds"]}
+    assert levels[1] == {"desk-1", "shelf"}
+    assert any("desk-2" in levels[number] for number in (2, 3, 4, 5))
+    assert "desk-1" not in levels[5]
+    done = ("join", "desk-2"), ("hot", "shelf"), ("disk-full", "shelf"), ("leave", "desk-1")
+    assert all(has(events, "happened", kind=kind, device=device) for kind, device in done)
+    assert has(events, "over", kind="hot", device="shelf")
+    assert has(events, "over", kind="disk-full", device="shelf")
     assert left_over(os.getpid()) == []
 
 
