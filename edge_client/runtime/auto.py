@@ -238,8 +238,8 @@ class _Bench:
             steps, taken_s = steps + 1, self.clock() - start
         return taken_s / steps
 
-    def evolve_s(self, mask: BoolArray, setup: EngineSetup) -> float:
-        """Seconds of one drop-and-grow, and of what the engine does for another mask.
+    def evolve_busy_s(self, mask: BoolArray, setup: EngineSetup) -> float:
+        """Processor time of one drop-and-grow, and of what the engine does for another mask.
 
         0, which is too little, where memory is short.
         """
@@ -248,11 +248,11 @@ class _Bench:
         if self.needs(kept, setup) + beside > self.memory_bytes:
             return 0.0
         engine, rng = self._open(mask, setup), np.random.default_rng(0)
-        start = self.clock()
+        start = self.busy()
         engine.replace_mask(
             *drop_and_grow(self.plan, mask, engine.weights().prunable, EVOLVE_RATE, rng)
         )
-        return self.clock() - start
+        return self.busy() - start
 
     def work(self, kept: Sequence[int], setup: EngineSetup) -> int:
         """Multiply-adds of a step of the whole batch."""
@@ -364,10 +364,11 @@ def _level(
     fitting = [one for one in _candidates(setup, choices) if bench.fits(kept, one)]
     setup, alone = _fastest(bench, kept, mask, fitting or [replace(native, micro_batch=size)])
     whole_s = bench.sustained_step_s(mask, setup, alone.wall_s)
+    stretch = whole_s / alone.busy_s  # seconds on the wall in one of the processor
     step_s = dict.fromkeys((one for one in sizes if one >= size), whole_s)
     for smaller in sizes[len(step_s) :]:
         busy_s = bench.divided_busy_s(mask, replace(setup, micro_batch=smaller))
-        step_s[smaller] = max(whole_s * busy_s / alone.busy_s, *step_s.values())
+        step_s[smaller] = max(stretch * busy_s, *step_s.values())
     return LevelTiming(
         step_s=step_s,
         multiply_adds=bench.work(kept, setup),
@@ -375,7 +376,7 @@ def _level(
         threads=setup.threads,
         shared_work=setup.shared_work,
         layers=layers,
-        evolve_s=bench.evolve_s(mask, setup),
+        evolve_s=max(1.0, stretch) * bench.evolve_busy_s(mask, setup),  # by one thread
     )
 
 

@@ -141,6 +141,18 @@ def test_a_smaller_micro_batch_is_never_said_to_be_faster(
     assert timing.step_s == {8: 2.0, 4: 3.0, 2: 3.0, 1: 5.0}
 
 
+@pytest.mark.parametrize(("step_s", "evolve_s"), [(2.0, 2.0), (0.5, 1.0)])
+def test_a_drop_and_grow_is_held_back_as_steps_are_and_has_one_thread(
+    monkeypatch: pytest.MonkeyPatch, step_s: float, evolve_s: float
+) -> None:
+    """A quota that falls into it, or not, says nothing of the next one."""
+    monkeypatch.setattr(auto._Bench, "step", lambda *_: Taken(wall_s=9.0, busy_s=1.0))
+    monkeypatch.setattr(auto._Bench, "sustained_step_s", lambda *_: step_s)
+    monkeypatch.setattr(auto._Bench, "divided_busy_s", lambda *_: 1.0)
+    monkeypatch.setattr(auto._Bench, "evolve_busy_s", lambda *_: 1.0)
+    assert timings_of(PLANS["digits"](), (0.2,))[0].evolve_s == evolve_s
+
+
 def test_a_slow_machine_runs_everything_once() -> None:
     """Sparse and dense layers, the step, a pass of each smaller micro-batch, a drop-and-grow."""
     ticks, busy = itertools.count(step=10), itertools.count(step=10)
@@ -154,8 +166,9 @@ def test_a_slow_machine_runs_everything_once() -> None:
         busy=lambda: float(next(busy)),
     )
     assert all(timing.step_s[4] == 10 for timing in timings)
-    times_of_a_level = 1 + 1 + 2 + 1
-    assert next(ticks) == 10 * 2 * (1 + 3 * times_of_a_level)
+    steps_of_a_level = 1 + 1 + 2
+    assert next(ticks) == 10 * 2 * (1 + 3 * steps_of_a_level)
+    assert next(busy) == 10 * 2 * (1 + 3 * (steps_of_a_level + 1))
 
 
 def test_sparse_kernels_alone_are_all_that_is_timed_where_no_others_are_allowed() -> None:
