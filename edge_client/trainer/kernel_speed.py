@@ -17,10 +17,10 @@ import numpy as np
 
 from edge_client.probe.measured import DENSITY
 from edge_client.probe.speaking import say, speak
-from edge_client.runtime.auto import plain_weights
 from edge_client.runtime.cost import sparse_cost
 from edge_client.runtime.setup import EngineSetup
 from edge_client.runtime.sparse import SparseEngine
+from edge_client.runtime.step_times import plain_weights
 from edge_client.runtime.targets import random_targets
 from fedsparse.plan.zoo import PLANS
 from fedsparse.sparsity.masks import random_mask

@@ -13,7 +13,7 @@ TRAIN: Final = """
 import json, sys, time
 import numpy as np
 from edge_client.bench.case import kept_at
-from edge_client.runtime.auto import plain_weights
+from edge_client.runtime.step_times import plain_weights
 from edge_client.runtime.cost import sparse_cost
 from edge_client.runtime.setup import EngineSetup
 from edge_client.runtime.sparse import SparseEngine

@@ -16,12 +16,12 @@ from engine_plans import residual_plan
 from engines import graph_of
 
 from edge_client.calibration import LevelTiming, kept_by_name
-from edge_client.runtime import auto
-from edge_client.runtime.auto import Choices, Taken, calibrate, plain_weights
+from edge_client.runtime.auto import Choices, calibrate
 from edge_client.runtime.native.library import Address, Library
 from edge_client.runtime.native.timed import TimedLibrary
 from edge_client.runtime.setup import EngineSetup
 from edge_client.runtime.sparse import SparseEngine
+from edge_client.runtime.step_times import StepTimes, Taken, plain_weights
 from fedsparse.errors import EngineError
 from fedsparse.plan import Loss, Plan
 from fedsparse.plan.zoo import PLANS
@@ -67,9 +67,9 @@ def test_layers_are_chosen_by_their_own_times(monkeypatch: pytest.MonkeyPatch) -
         sparse = {"conv2.weight": 2.0 * share, "fc1.weight": 4.0 * share}
         return dict.fromkeys(names, 1.0) if dense else sparse
 
-    monkeypatch.setattr(auto._Bench, "layers_s", layers_s)
-    monkeypatch.setattr(auto._Bench, "step", lambda *_: Taken(wall_s=1.0, busy_s=1.0))
-    monkeypatch.setattr(auto._Bench, "divided_busy_s", lambda *_: 1.0)
+    monkeypatch.setattr(StepTimes, "layers_s", layers_s)
+    monkeypatch.setattr(StepTimes, "step", lambda *_: Taken(wall_s=1.0, busy_s=1.0))
+    monkeypatch.setattr(StepTimes, "divided_busy_s", lambda *_: 1.0)
     shares = (0.8, 0.4, 0.2)
     chosen = [
         timing.setup(kept_by_name(plan, counts(plan, share)), 8).dense_layers
@@ -85,7 +85,7 @@ def test_threads_are_taken_only_where_they_are_faster(
     def step(bench: object, mask: object, setup: EngineSetup) -> Taken:
         return Taken(wall_s=shared_s if setup.threads > 1 else 1.0, busy_s=1.0)
 
-    monkeypatch.setattr(auto._Bench, "step", step)
+    monkeypatch.setattr(StepTimes, "step", step)
     assert timings_of(residual_plan(), (0.2,), Choices(threads=4))[0].threads == threads
 
 
@@ -110,8 +110,8 @@ def test_a_level_is_as_fast_as_it_stays_and_not_as_fast_as_single_steps(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     engine = HeldBack()
-    monkeypatch.setattr(auto._Bench, "_open", lambda *_: engine)
-    bench = auto._Bench(
+    monkeypatch.setattr(StepTimes, "_open", lambda *_: engine)
+    bench = StepTimes(
         plan=PLANS["digits"](),
         batch_size=8,
         samples=np.zeros((8, 1, 8, 8), np.float32),
@@ -135,8 +135,8 @@ def test_a_smaller_micro_batch_is_never_said_to_be_faster(
 ) -> None:
     """Caches may make it so; but then more memory would make a device expect to be slower."""
     times = iter([1.5, 0.5, 2.5])
-    monkeypatch.setattr(auto._Bench, "step", lambda *_: Taken(wall_s=2.0, busy_s=1.0))
-    monkeypatch.setattr(auto._Bench, "divided_busy_s", lambda *_: next(times))
+    monkeypatch.setattr(StepTimes, "step", lambda *_: Taken(wall_s=2.0, busy_s=1.0))
+    monkeypatch.setattr(StepTimes, "divided_busy_s", lambda *_: next(times))
     timing = timings_of(PLANS["digits"](), (0.2,))[0]
     assert timing.step_s == {8: 2.0, 4: 3.0, 2: 3.0, 1: 5.0}
 
@@ -146,10 +146,10 @@ def test_a_drop_and_grow_is_held_back_as_steps_are_and_has_one_thread(
     monkeypatch: pytest.MonkeyPatch, step_s: float, evolve_s: float
 ) -> None:
     """A quota that falls into it, or not, says nothing of the next one."""
-    monkeypatch.setattr(auto._Bench, "step", lambda *_: Taken(wall_s=9.0, busy_s=1.0))
-    monkeypatch.setattr(auto._Bench, "sustained_step_s", lambda *_: step_s)
-    monkeypatch.setattr(auto._Bench, "divided_busy_s", lambda *_: 1.0)
-    monkeypatch.setattr(auto._Bench, "evolve_busy_s", lambda *_: 1.0)
+    monkeypatch.setattr(StepTimes, "step", lambda *_: Taken(wall_s=9.0, busy_s=1.0))
+    monkeypatch.setattr(StepTimes, "sustained_step_s", lambda *_: step_s)
+    monkeypatch.setattr(StepTimes, "divided_busy_s", lambda *_: 1.0)
+    monkeypatch.setattr(StepTimes, "evolve_busy_s", lambda *_: 1.0)
     assert timings_of(PLANS["digits"](), (0.2,))[0].evolve_s == evolve_s
 
 
@@ -200,13 +200,13 @@ def test_the_graph_is_taken_where_it_is_faster(
     graph: Path, native_s: float, engine: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """onnxruntime really runs here, and takes its time; the native engine's is what a test says."""
-    plain = auto._Bench.step
+    plain = StepTimes.step
 
-    def step(bench: auto._Bench, mask: BoolArray, setup: EngineSetup) -> Taken:
+    def step(bench: StepTimes, mask: BoolArray, setup: EngineSetup) -> Taken:
         native = Taken(wall_s=native_s, busy_s=native_s)
         return native if setup.engine == "sparse" else plain(bench, mask, setup)
 
-    monkeypatch.setattr(auto._Bench, "step", step)
+    monkeypatch.setattr(StepTimes, "step", step)
     (timing,) = timings_of(PLANS["digits"](), (0.2,), Choices(graph=graph))
     assert timing.engine == engine
     assert list(timing.step_s) == [8, 4, 2, 1]
@@ -259,7 +259,7 @@ def test_a_divided_step_is_as_many_passes_and_one_update(
     mask = random_mask(plan, counts(plan, 0.1), rng)
     setup = EngineSetup(micro_batch=micro_batch)
     ticks_ns = itertools.count()
-    bench = auto._Bench(
+    bench = StepTimes(
         plan=plan,
         batch_size=32,
         samples=rng.standard_normal((32, *plan.input_shape), dtype=np.float32),
@@ -292,7 +292,7 @@ def test_a_divided_step_is_as_many_passes_and_one_update(
 
 def needs(plan: Plan, share: float, micro_batch: int) -> int:
     """What it takes to open an engine of sparse kernels."""
-    bench = auto._Bench(
+    bench = StepTimes(
         plan=plan,
         batch_size=8,
         samples=np.zeros((8, *plan.input_shape), np.float32),
@@ -310,8 +310,8 @@ def opened(
 ) -> tuple[tuple[LevelTiming, ...], list[tuple[int, int]]]:
     """The timings, and (kept, micro-batch) of every engine that was opened for them."""
     found: list[tuple[int, int]] = []
-    native = auto._Bench._native
-    open_ = auto._Bench._open
+    native = StepTimes._native
+    open_ = StepTimes._open
 
     def spied(method: Callable[..., Any]) -> Callable[..., Any]:
         def call(bench: object, mask: BoolArray, setup: EngineSetup) -> object:
@@ -320,8 +320,8 @@ def opened(
 
         return call
 
-    monkeypatch.setattr(auto._Bench, "_native", spied(native))
-    monkeypatch.setattr(auto._Bench, "_open", spied(open_))
+    monkeypatch.setattr(StepTimes, "_native", spied(native))
+    monkeypatch.setattr(StepTimes, "_open", spied(open_))
     return timings_of(plan, shares, Choices(memory_bytes=memory_bytes)), found
 
 

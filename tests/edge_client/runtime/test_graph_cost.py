@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[3]
 MEASURE = """
 import ctypes, gc, pathlib, sys
 import numpy as np, onnxruntime
-from edge_client.runtime.auto import plain_weights
+from edge_client.runtime.step_times import plain_weights
 from edge_client.runtime.graph import GraphEngine
 from edge_client.runtime.setup import EngineSetup
 from edge_client.runtime.targets import random_targets

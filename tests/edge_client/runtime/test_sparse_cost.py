@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[3]
 MEASURE = """
 import ctypes, gc, pathlib, sys
 import numpy as np
-from edge_client.runtime.auto import plain_weights
+from edge_client.runtime.step_times import plain_weights
 from fedsparse.sparsity.masks import random_mask
 from edge_client.runtime.sparse import SparseEngine
 from edge_client.runtime.native.library import load_library
