@@ -7,7 +7,6 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
 from typing import Final
 
 from aggregator.accumulate import Score, fold
@@ -18,7 +17,7 @@ from aggregator.job import JobConfig
 from aggregator.model import GlobalModel
 from aggregator.models.graph_file import load_graph
 from aggregator.report import Measured, RoundReport, Waiting, measured, ready_fields, update_fields
-from aggregator.scoring import Scores, Scoring, Unscored, open_scoring
+from aggregator.scoring import ScoreKeeper, Scores, Scoring, Unscored, open_scoring
 from aggregator.spool import Spool
 from aggregator.tasks import Addressee, encoding_of, make_task, plan_task
 from aggregator.traffic import Traffic
@@ -60,9 +59,6 @@ class Aggregator:
         scoring: says how good the model is; by default as the job wants it.
         clock: seconds that never go back.
 
-    Attributes:
-        scores: the latest ones.
-
     Raises:
         ConfigError: the output folder holds another job, or a file of the job is invalid.
     """
@@ -84,18 +80,17 @@ class Aggregator:
         self._clock = clock
         graph = load_graph(job.plan, plan)
         self._graph = graph.to_bytes() if graph is not None else b""
-        self._scoring = scoring or open_scoring(job, plan, graph if plan.is_opaque else None)
-        self._course = Course(job, plan, evaluate_on_devices=self._scoring.on_devices)
+        scoring = scoring or open_scoring(job, plan, graph if plan.is_opaque else None)
+        self._scores = ScoreKeeper(scoring, events)
+        self._course = Course(job, plan, evaluate_on_devices=self._scores.on_devices)
         self._machine = ServerRounds(job.policy, started=self._course.resumed)
         self._spool = Spool(job.output / "spool")
         self._traffic = Traffic(channel)
         self._statuses = Statuses()
         self._asked: dict[str, Asked] = {}
         self._measured: list[Measured] = []
-        self._scored: tuple[int, Future[Scores]] | None = None
         self._opened_s = self._tell_s = 0.0
         self._reopen_s = math.inf
-        self.scores = Scores()
 
     @property
     def done(self) -> bool:
@@ -113,9 +108,14 @@ class Aggregator:
         return sorted(self._course.trained_levels, reverse=True)
 
     @property
+    def scores(self) -> Scores:
+        """The latest ones."""
+        return self._scores.latest
+
+    @property
     def evaluated_on(self) -> str:
         """`gateway` or `devices`."""
-        return "devices" if self._scoring.on_devices else "gateway"
+        return "devices" if self._scores.on_devices else "gateway"
 
     def run(self) -> None:
         """Work until the job is done."""
@@ -136,9 +136,9 @@ class Aggregator:
             self._open()
             while not self.done:
                 self.step()
-            self._tell_scores(wait=True)
+            self._scores.tell(wait=True)
         finally:
-            self._scoring.close()
+            self._scores.close()
 
     def step(self) -> None:
         """Wait for the next thing to happen, and deal with it."""
@@ -160,7 +160,7 @@ class Aggregator:
                 log.info("broker=connected")
                 self._announce()  # a broker that was killed has forgotten what it retained
         self._perform(self._machine.tick(self._clock()))
-        self._tell_scores(wait=False)
+        self._scores.tell(wait=False)
         self._tell_of_waiting()
 
     def _tell_of_waiting(self) -> None:
@@ -278,7 +278,7 @@ class Aggregator:
 
         Where scoring takes longer than rounds do, it is waited for here: no deadline runs.
         """
-        self._tell_scores(wait=True)
+        self._scores.tell(wait=True)
         now = self._course.round
         folded = fold(
             self._plan,
@@ -306,23 +306,7 @@ class Aggregator:
 
     def _score(self, round_id: int, *, reported: Mapping[float, Score]) -> None:
         """Begin to score the model that a round left."""
-        unscored = Unscored(round_id=round_id, state=self.model.state, reported=reported)
-        self._scored = round_id, self._scoring.begin(unscored)
-
-    def _tell_scores(self, *, wait: bool) -> None:
-        """Note how good the model of the last round is, as soon as that is known."""
-        if self._scored is None:
-            return
-        round_id, future = self._scored
-        if not (wait or future.done()):
-            return
-        self._scored, scores = None, Scores()
-        try:
-            scores = future.result()
-        except Exception:  # whatever it is, the model itself is safe, and the job goes on
-            log.exception("round=%d not_scored=yes", round_id)
-        self.scores = scores if scores.loss or scores.accuracy else self.scores
-        self._events.write("round_scored", round=round_id, **scores.fields())
+        self._scores.begin(Unscored(round_id=round_id, state=self.model.state, reported=reported))
 
     def _read_from_spool(self, device: str) -> tuple[Update, Contribution]:
         round_id = self._course.round.round_id

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from aggregator.accumulate import Score
 from aggregator.evaluate import Evaluator, load_test_set
+from aggregator.events import Diary
 from aggregator.job import JobConfig
 from fedsparse.errors import EngineError
 from fedsparse.methods.state import ServerState
@@ -122,6 +123,56 @@ class GatewayScoring:
         except EngineError as error:
             log.error("not_scored=%r", str(error))
         return score
+
+
+class ScoreKeeper:
+    """Scores the model that a round left while the next one goes on, and notes them in the diary.
+
+    Args:
+        scoring: says how good a model is.
+        events: the job's diary.
+
+    Attributes:
+        latest: of the last round that was scored.
+    """
+
+    def __init__(self, scoring: Scoring, events: Diary) -> None:
+        self._scoring = scoring
+        self._events = events
+        self._begun: tuple[int, Future[Scores]] | None = None
+        self.latest = Scores()
+
+    @property
+    def on_devices(self) -> bool:
+        """Whether devices have to score the model."""
+        return self._scoring.on_devices
+
+    def begin(self, unscored: Unscored) -> None:
+        """Begin with a model; the one before must be told of."""
+        self._begun = unscored.round_id, self._scoring.begin(unscored)
+
+    def tell(self, *, wait: bool) -> None:
+        """Note how good the model is that was begun with, as soon as that is known.
+
+        Args:
+            wait: until it is known.
+        """
+        if self._begun is None:
+            return
+        round_id, future = self._begun
+        if not (wait or future.done()):
+            return
+        self._begun, scores = None, Scores()
+        try:
+            scores = future.result()
+        except Exception:  # whatever it is, the model itself is safe, and the job goes on
+            log.exception("round=%d not_scored=yes", round_id)
+        self.latest = scores if scores.loss or scores.accuracy else self.latest
+        self._events.write("round_scored", round=round_id, **scores.fields())
+
+    def close(self) -> None:
+        """Leave off: nobody waits for what was begun."""
+        self._scoring.close()
 
 
 def known(scores: Scores) -> Future[Scores]:

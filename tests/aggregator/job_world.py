@@ -438,3 +438,20 @@ def content_of(world: World) -> bytes:
     return b"".join(
         (about, weights.prunable.tobytes(), weights.dense.tobytes(), *statistics, *masks)
     )
+
+
+def method(name: str, *, rotate_levels: bool = False) -> MethodConfig:
+    levels = (1.0,) if name == "dense" else LEVELS
+    return MethodConfig(
+        name=name, levels=levels, sense_epochs=2, r_int=2, rotate_levels=rotate_levels
+    )
+
+
+def task_of(device: Device, round_id: int) -> tuple[Task, bytes]:
+    found = [
+        (task, body)
+        for task, body in zip(device.tasks, device.bodies, strict=True)
+        if task.round_id == round_id
+    ]
+    assert len(found) == 1
+    return found[0]
