@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
+
+from tools.bench.document import write_document
 
 Summary = Mapping[str, Any]
 Runner = Callable[[str, int], Summary]
@@ -62,9 +63,7 @@ def compare(
 
 def write_results(path: Path, results: Sequence[LevelResult], facts: Mapping[str, Any]) -> None:
     """Write the results, with what they were measured on, as JSON."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    document = {**facts, "levels": [asdict(one) for one in results]}
-    path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    write_document(path, {**facts, "levels": [asdict(one) for one in results]})
 
 
 def _result(

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from edge_client.bench.case import Case, kept_at, read_calibrated, write_case
 from edge_client.bench.figures import MB, device_engine
 from edge_client.bench.race import Progress, Result, calibrate, draw_inputs, race
 from edge_client.runtime.cost import sparse_cost
 from fedsparse.plan import Plan
-
-MEMORY_SHARE: Final = 0.15  # a prediction may be off by this share, or by MEMORY_SLACK_MB
-MEMORY_SLACK_MB: Final = 1.0
-MEMORY_BELOW: Final = 0.03  # and below by this share at most: a device must not run out of memory
-TIME_SHARE: Final = 0.25
+from tools.bench.tolerance import error, memory_holds, time_holds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,24 +30,22 @@ class ForecastRow:
     @property
     def memory_error(self) -> float:
         """How far the prediction is above what was measured, as a share of that."""
-        return self.predicted_mb / self.measured_mb - 1
+        return error(self.predicted_mb, self.measured_mb)
 
     @property
     def memory_holds(self) -> bool:
         """Whether the predicted memory is as near as it must be."""
-        off = abs(self.predicted_mb - self.measured_mb)
-        near = off <= max(MEMORY_SHARE * self.measured_mb, MEMORY_SLACK_MB)
-        return near and self.memory_error >= -MEMORY_BELOW
+        return memory_holds(self.predicted_mb, self.measured_mb)
 
     @property
     def time_error(self) -> float:
         """As `memory_error`, of the time of a step."""
-        return self.predicted_ms / self.measured_ms - 1
+        return error(self.predicted_ms, self.measured_ms)
 
     @property
     def time_holds(self) -> bool:
         """Whether the predicted time is as near as it must be."""
-        return abs(self.time_error) <= TIME_SHARE
+        return time_holds(self.predicted_ms, self.measured_ms)
 
     def to_document(self) -> dict[str, Any]:
         """For JSON."""
@@ -110,13 +103,6 @@ def measure_forecast(
         _row(model, plan, density, cases[density], folders[density], results[str(density)])
         for density in densities
     ]
-
-
-def write_forecast(path: Path, header: Mapping[str, Any], rows: Sequence[ForecastRow]) -> None:
-    """Write `{"header": ..., "rows": [...]}`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    document = {"header": header, "rows": [row.to_document() for row in rows]}
-    path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
 
 
 def _row(

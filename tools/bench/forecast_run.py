@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,16 +9,15 @@ from itertools import product
 from pathlib import Path
 from typing import Final
 
-import typer
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from edge_client.bench.machine import describe_machine, describe_versions
-from edge_client.runtime.native.library import load_library
 from fedsparse.plan.finding import find_plan
-from tools.bench.forecast import ForecastRow, measure_forecast, write_forecast
+from tools.bench.document import header, tell_of, write_document
+from tools.bench.forecast import ForecastRow, measure_forecast
 from tools.bench.progress import ProgressLine
+from tools.bench.tolerance import HOLDS, percent_off
 
 METHOD: Final = (
     "A process for each case, as a trainer's. measured_mb: by how much its highest resident memory "
@@ -28,7 +25,6 @@ METHOD: Final = (
     "predicted_ms: of a calibration just before, in a process of its own; measured_ms: median over "
     "blocks of steps. MB = 1e6 bytes."
 )
-HOLDS: Final = "memory within 15 % or 1 MB, not more than 3 % below; time within 25 %"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,13 +48,7 @@ def run_forecast(request: ForecastRequest) -> bool:
         WorkerError: a process died.
     """
     plans = {name: find_plan(name) for name in request.models}
-    header = {
-        "machine": describe_machine(load_library()),
-        "versions": describe_versions(),
-        "method": METHOD,
-        "holds": HOLDS,
-        "command": shlex.join(["fedsparse", *sys.argv[1:]]),
-    }
+    about = header(method=METHOD, holds=HOLDS)
     pairs = list(product(plans, request.batches))
     rows: list[ForecastRow] = []
     with ProgressLine(len(pairs)) as progress, tempfile.TemporaryDirectory() as folder:
@@ -75,11 +65,10 @@ def run_forecast(request: ForecastRequest) -> bool:
                 progress=progress.tell,
             )
             progress.end()
-            write_forecast(request.output, header, rows)
-    typer.echo(f"written to {request.output}", err=True)
-    if request.as_json:
-        typer.echo(request.output.read_text(encoding="utf-8"), nl=False)
-    else:
+            document = {"header": about, "rows": [row.to_document() for row in rows]}
+            write_document(request.output, document)
+    tell_of(request.output, as_json=request.as_json)
+    if not request.as_json:
         Console().print(forecast_table(rows))
     return all(row.memory_holds and row.time_holds for row in rows)
 
@@ -103,16 +92,12 @@ def forecast_table(rows: Sequence[ForecastRow]) -> Table:
             str(row.batch_size),
             f"{row.predicted_mb:.2f}",
             f"{row.measured_mb:.2f}",
-            _off(row.memory_error, row.memory_holds),
+            percent_off(row.memory_error, holds=row.memory_holds),
             f"{row.predicted_ms:.2f}",
             f"{row.measured_ms:.2f}",
-            _off(row.time_error, row.time_holds),
+            percent_off(row.time_error, holds=row.time_holds),
         )
     return table
-
-
-def _off(error: float, holds: bool) -> str:
-    return f"{100 * error:+.0f} %{'' if holds else ' !'}"
 
 
 def _caption(rows: Sequence[ForecastRow]) -> str:

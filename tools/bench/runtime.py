@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -138,12 +137,6 @@ def measure_model(
 def key(density: float) -> str:
     """How the results call a density."""
     return str(float(density))
-
-
-def write_results(path: Path, header: Mapping[str, Any], rows: Mapping[str, Any]) -> None:
-    """Write `{"header": ..., model: {density: {...}}}`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"header": header, **rows}, indent=2) + "\n", encoding="utf-8")
 
 
 def _contestants(

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import typer
 from rich.console import Console
 
 from edge_client.bench.limits import measure_limits
-from edge_client.bench.machine import describe_machine, describe_versions
 from edge_client.runtime.native.library import load_library
 from fedsparse.plan.finding import find_plan
+from tools.bench.document import header, tell_of, write_document
 from tools.bench.progress import ProgressLine
-from tools.bench.runtime import Conditions, measure_model, write_results
+from tools.bench.runtime import Conditions, measure_model
 from tools.bench.runtime_view import results_table, targets_table
 
 METHOD: Final = (
@@ -49,16 +46,10 @@ def run_runtime(request: RuntimeRequest) -> None:
         WorkerError: an engine's process died.
     """
     plans = {name: find_plan(name) for name in request.models}
-    library = load_library()
-    limits = measure_limits(library)
-    header = {
-        "machine": describe_machine(library),
-        "versions": describe_versions(),
-        "limits": limits.to_document(),
-        "method": METHOD,
-        "conditions": asdict(request.conditions),
-        "command": shlex.join(["fedsparse", *sys.argv[1:]]),
-    }
+    limits = measure_limits(load_library())
+    about = header(
+        limits=limits.to_document(), method=METHOD, conditions=asdict(request.conditions)
+    )
     rows: dict[str, dict[str, dict[str, Any]]] = {}
     with ProgressLine(len(plans)) as progress, tempfile.TemporaryDirectory() as folder:
         for name, plan in plans.items():
@@ -73,17 +64,16 @@ def run_runtime(request: RuntimeRequest) -> None:
                 limits,
             )
             progress.end()
-            write_results(request.output, header, rows)
-    _print(request, header, rows)
+            write_document(request.output, {"header": about, **rows})
+    _print(request, about, rows)
 
 
-def _print(request: RuntimeRequest, header: Mapping[str, Any], rows: Mapping[str, Any]) -> None:
-    typer.echo(f"written to {request.output}", err=True)
+def _print(request: RuntimeRequest, about: Mapping[str, Any], rows: Mapping[str, Any]) -> None:
+    tell_of(request.output, as_json=request.as_json)
     if request.as_json:
-        typer.echo(request.output.read_text(encoding="utf-8"), nl=False)
         return
     console, conditions = Console(), request.conditions
-    machine = header["machine"]
+    machine = about["machine"]
     title = (
         f"batch {conditions.batch_size}, {conditions.threads} thread(s), "
         f"{machine.get('cpu') or machine['board']}"

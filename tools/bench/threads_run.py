@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import shlex
-import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import typer
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from edge_client.bench.machine import describe_machine, describe_versions
-from edge_client.runtime.native.library import load_library
 from fedsparse.plan.finding import find_plan
+from tools.bench.document import header, tell_of, write_document
 from tools.bench.progress import ProgressLine
 from tools.bench.threads import ThreadsRow, measure_threads
 
@@ -61,21 +56,12 @@ def run_threads(request: ThreadsRequest) -> bool:
             )
             progress.end()
     document = {
-        "header": {
-            "machine": describe_machine(load_library()),
-            "versions": describe_versions(),
-            "batch_size": request.batch_size,
-            "command": shlex.join(["fedsparse", *sys.argv[1:]]),
-        },
+        "header": header(batch_size=request.batch_size),
         "rows": [row.to_document() for row in rows],
     }
-    text = json.dumps(document, indent=2) + "\n"
-    request.output.parent.mkdir(parents=True, exist_ok=True)
-    request.output.write_text(text, encoding="utf-8")
-    typer.echo(f"written to {request.output}", err=True)
-    if request.as_json:
-        typer.echo(text, nl=False)
-    else:
+    write_document(request.output, document)
+    tell_of(request.output, as_json=request.as_json)
+    if not request.as_json:
         Console().print(threads_table(rows))
     return all(row.holds for row in rows)
 

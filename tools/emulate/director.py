@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import Final
 
 from tools.demo.events import EventTail
 from tools.demo.processes import (
-    Children,
     RunFailedError,
     describe_exit,
     last_lines,
@@ -16,12 +14,9 @@ from tools.demo.processes import (
 )
 from tools.demo.state import Activity, RunState
 from tools.demo.views import View
-from tools.emulate.boards import Boards
-from tools.emulate.journal import Journal
-from tools.emulate.kept_broker import KeptBroker
-from tools.emulate.layout import Layout
 from tools.emulate.script import Script
 from tools.emulate.setup import Setup
+from tools.emulate.stage import Stage
 
 AGGREGATOR: Final = "aggregator"
 POLL_S: Final = 0.1
@@ -34,17 +29,6 @@ PROGRESS: Final = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cast:
-    """What runs."""
-
-    boards: Boards
-    children: Children
-    broker: KeptBroker
-    journal: Journal
-    layout: Layout
-
-
 class Director:
     """Lets a run go its way, and the scenario happen in it.
 
@@ -53,13 +37,13 @@ class Director:
         restarts: of the aggregator.
     """
 
-    def __init__(self, setup: Setup, script: Script, state: RunState, cast: Cast) -> None:
+    def __init__(self, setup: Setup, script: Script, state: RunState, stage: Stage) -> None:
         self.state = state
         self.restarts = 0
         self._setup = setup
         self._script = script
-        self._cast = cast
-        self._tail = EventTail(cast.layout.job_events)
+        self._stage = stage
+        self._tail = EventTail(stage.layout.job_events)
         self._job_began_s: float | None = None
         self._last_progress_s = 0.0
         self._next_look_s = 0.0
@@ -68,7 +52,7 @@ class Director:
         """Start the clients that are there from the start, then the aggregator."""
         for device in self._setup.devices:
             if device.name not in self._setup.late:
-                self._cast.boards.start(device.name)
+                self._stage.boards.start(device.name)
         self._start_aggregator()
 
     def follow(self, view: View) -> None:
@@ -77,58 +61,58 @@ class Director:
         Raises:
             RunFailedError: the job cannot come to its end.
         """
-        self._last_progress_s = self._cast.journal.now_s
+        self._last_progress_s = self._stage.journal.now_s
         while not self._step(view):
             view.update(self.state)
             time.sleep(POLL_S)
-        self._cast.boards.end()
+        self._stage.boards.end()
         view.update(self.state)
 
     def _step(self, view: View) -> bool:
         """One look at everything; True when the job is done."""
-        aggregator = self._cast.children[AGGREGATOR]
+        aggregator = self._stage.children[AGGREGATOR]
         code = aggregator.process.poll()  # before the last events are read, so none is missed
         self._read()
         if self.state.done and code is not None:
             return True
         if code is not None:
             self._revive_aggregator(view, code)
-        self._cast.broker.look(lambda event, ended: self._tell(view, event, ended))
+        self._stage.broker.look(lambda event, ended: self._tell(view, event, ended))
         for act in self._script.due(self._board_s()):
-            reason = self._cast.boards.perform(act)
+            reason = self._stage.boards.perform(act)
             if reason is not None:
                 self._script.give_up(act, reason)
-        now_s = self._cast.journal.now_s
+        now_s = self._stage.journal.now_s
         if now_s >= self._next_look_s:
             self._next_look_s = now_s + LOOK_EVERY_S
-            self._cast.boards.look()
-            self._cast.boards.look_at_groups()
+            self._stage.boards.look()
+            self._stage.boards.look_at_groups()
         self._check_patience(now_s)
         return False
 
     def _read(self) -> None:
         for event in self._tail.read():
-            entry = self._cast.journal.copy(event)
+            entry = self._stage.journal.copy(event)
             if event["event"] == "job_started" and self._job_began_s is None:
                 self._job_began_s = entry["time_s"]
             self.state.apply(entry)
             self._script.observe(event, self._board_s())
             if event["event"] in PROGRESS:
-                self._last_progress_s = self._cast.journal.now_s
+                self._last_progress_s = self._stage.journal.now_s
 
     def _board_s(self) -> float:
         """Board seconds since the start of the job; before it, none."""
         if self._job_began_s is None:
             return 0.0
-        return self._setup.pace.scale.board_s(self._cast.journal.now_s - self._job_began_s)
+        return self._setup.pace.scale.board_s(self._stage.journal.now_s - self._job_began_s)
 
     def _start_aggregator(self) -> None:
-        command = python_module("tools.cli", "aggregator", str(self._cast.layout.job_file))
-        self._cast.children.start(AGGREGATOR, command)
+        command = python_module("tools.cli", "aggregator", str(self._stage.layout.job_file))
+        self._stage.children.start(AGGREGATOR, command)
 
     def _revive_aggregator(self, view: View, code: int) -> None:
         """One that was killed goes on where it was; one that failed would fail again."""
-        child = self._cast.children[AGGREGATOR]
+        child = self._stage.children[AGGREGATOR]
         if code >= 0 or self.restarts >= MOST_RESTARTS:
             raise RunFailedError(describe_exit(child))
         self.restarts += 1
@@ -136,7 +120,7 @@ class Director:
         self._start_aggregator()
 
     def _tell(self, view: View, event: str, code: int) -> None:
-        self._cast.journal.note(event, exit_code=code)
+        self._stage.journal.note(event, exit_code=code)
         who, what = event.split("_")
         view.say(f"the {who} {'has ended' if what == 'ended' else 'was started again'} ({code})")
 
@@ -154,10 +138,10 @@ class Director:
             if device.activity in UNABLE
         ]
         why = "\nDevices that do not take part:\n" + "\n".join(unable) if unable else ""
-        log = self._cast.children[AGGREGATOR].log
+        log = self._stage.children[AGGREGATOR].log
         return (
             f"no progress for {silent_s:.0f} s. {self.state.waiting or 'It waits for devices'}. "
             f"The end of {log}:\n{last_lines(log)}{why}\n"
-            f"Every process has its log in {self._cast.layout.logs}; a longer deadline_s or a "
+            f"Every process has its log in {self._stage.layout.logs}; a longer deadline_s or a "
             "smaller min_devices in the fleet file lets a round begin with fewer devices."
         )

@@ -96,9 +96,8 @@ def lay_out(
     )
     parts = dict(zip(fleet.devices, prepared.devices, strict=True))
     for number, (device, path) in enumerate(parts.items()):
-        _keep(path, fleet.group_of(device).data_share, seed=1000 * fleet.seed + number)
-    most = fleet.job.test_samples or prepared.test_samples
-    _keep(prepared.test, min(1.0, most / prepared.test_samples), seed=fleet.seed)
+        _keep_share(path, fleet.group_of(device).data_share, seed=1000 * fleet.seed + number)
+    _keep(prepared.test, fleet.job.test_samples, seed=fleet.seed)
     own = {device: fleet.group_of(device).data for device in fleet.devices}
     (output / JOB).mkdir()
     plan = output / "plan.json"
@@ -187,14 +186,21 @@ def job_config(
     )
 
 
-def _keep(path: Path, share: float, seed: int) -> None:
-    """Keep a share of a device's samples, drawn at random, in their order."""
-    if share == 1:
-        return
+def _keep_share(path: Path, share: float, seed: int) -> None:
+    """Keep a share of a device's samples."""
+    with np.load(path) as file:
+        have = len(file["y"])
+    count = round(share * have)
+    if count < 2:
+        raise ConfigError(f"data_share {share:g} leaves {path.stem} {count} of {have} samples")
+    _keep(path, count, seed)
+
+
+def _keep(path: Path, count: int | None, seed: int) -> None:
+    """Keep so many samples at most, drawn at random, in their order; None = all."""
     with np.load(path) as file:
         x, y = file["x"], file["y"]
-    count = max(1, round(share * len(y)))
-    if count < 2:
-        raise ConfigError(f"data_share {share:g} leaves {path.stem} {count} of {len(y)} samples")
+    if count is None or count >= len(y):
+        return
     kept = np.sort(np.random.default_rng(seed).choice(len(y), count, replace=False))
     np.savez(path, x=x[kept], y=y[kept])

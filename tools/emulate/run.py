@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
 from edge_client.emulation.host_speed import host_speed
-from tools.demo.processes import Children, ended_by_signals
+from tools.demo.processes import ended_by_signals
 from tools.demo.state import RunState
 from tools.demo.views import View
-from tools.emulate.boards import Boards
-from tools.emulate.director import Cast, Director
+from tools.emulate.director import Director
 from tools.emulate.fleet_file import Fleet
-from tools.emulate.journal import Journal
-from tools.emulate.kept_broker import KeptBroker
-from tools.emulate.layout import lay_out
 from tools.emulate.outcome import Ending, Outcome, Record, write_outcome
 from tools.emulate.pace import this_machine
 from tools.emulate.scenario_file import Scenario
 from tools.emulate.script import Script
 from tools.emulate.setup import Setup, set_up
 from tools.emulate.small_disk import unmount_below
-from tools.emulate.warded import warded
+from tools.emulate.stage import open_stage
 from tools.run_folder import clear_folder
 
 COMMAND: Final = "emulate"
@@ -59,31 +54,13 @@ def run_fleet(fleet: Fleet, scenario: Scenario | None, output: Path, view: View)
 
 def _play(setup: Setup, record: Record, view: View) -> None:
     """From the first process to the last; nothing of it is left afterwards."""
-    output, scale = setup.output, setup.pace.scale
-    with ExitStack() as stack:  # what is entered last is ended first
-        stack.enter_context(warded())
-        broker = stack.enter_context(KeptBroker(output / "broker"))
-        record.broker = broker
-        host, port = broker.address
-        view.say(f"broker: {broker.name} on {host}:{port}")
-        layout = lay_out(
-            setup.fleet, output, scale, broker.config, late=len(setup.late), say=view.say
-        )
-        journal = stack.enter_context(Journal(layout.events))
-        children = stack.enter_context(Children(output, layout.logs))
-        boards = stack.enter_context(
-            Boards(
-                setup, layout=layout, children=children, journal=journal,
-                broker=broker.address, say=view.say,
-            )
-        )  # fmt: skip
-        record.actors = boards.actors
-        boards.open()
-        cast = Cast(boards=boards, children=children, broker=broker, journal=journal, layout=layout)
-        director = record.director = Director(setup, record.script, record.state, cast)
+    with open_stage(setup, view) as stage:
+        record.broker, record.actors = stage.broker, stage.boards.actors
+        stage.boards.open()
+        director = record.director = Director(setup, record.script, record.state, stage)
         director.start()
         count = len(setup.devices) - len(setup.late)
-        view.say(f"started {count} clients and the aggregator; logs: {layout.logs}")
+        view.say(f"started {count} clients and the aggregator; logs: {stage.layout.logs}")
         director.follow(view)
 
 

@@ -22,7 +22,18 @@ BOARDS: Final = (
 )
 LEVELS: Final = (1.0, 0.5, 0.2, 0.1, 0.05)
 DEVICE: Final = "board"
-LINK_TEXT: Final = "1 Mbit/s, 5 % loss, cut every 20 s"
+MBIT_PER_S: Final = 1.0
+BAD_LINK: Final = LinkTable(
+    up_bytes_per_s=MBIT_PER_S * 1e6 / 8,
+    down_bytes_per_s=MBIT_PER_S * 1e6 / 8,
+    delay_s=0.02,
+    loss=0.05,
+    cut_every_s=20.0,
+    cut_for_s=2.0,
+)
+BAD_LINK_TEXT: Final = (
+    f"{MBIT_PER_S:g} Mbit/s, {BAD_LINK.loss:.0%} loss, cut every {BAD_LINK.cut_every_s:g} s"
+)
 TEST_SAMPLES: Final = 200  # accuracy is not the question
 
 
@@ -91,17 +102,9 @@ def small_board(model: str, memory_mib: float, memory_fraction: float) -> Fleet:
 
 def bad_link(rounds: int) -> Fleet:
     """All weights of a model through a link that is slow, loses packets and is cut."""
-    link = LinkTable(
-        up_bytes_per_s=125_000.0,  # 1 Mbit/s
-        down_bytes_per_s=125_000.0,
-        delay_s=0.02,
-        loss=0.05,
-        cut_every_s=20.0,
-        cut_for_s=2.0,
-    )
     return Fleet(
         name="bad-link",
-        groups=(Group(name=DEVICE, board="raspberry-pi-4b-1gb", link=link),),
+        groups=(Group(name=DEVICE, board="raspberry-pi-4b-1gb", link=BAD_LINK),),
         job=Job(
             dataset="mnist",
             rounds=rounds,

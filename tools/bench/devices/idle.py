@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import statistics
 import time
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -13,14 +12,10 @@ from edge_client.bench.race import WorkerError
 from edge_client.emulation.host_speed import host_speed
 from tools.demo.processes import Children, ended_by_signals
 from tools.demo.views import View
-from tools.emulate.boards import Boards
 from tools.emulate.fleet_file import Fleet
-from tools.emulate.journal import Journal
-from tools.emulate.kept_broker import KeptBroker
-from tools.emulate.layout import lay_out
 from tools.emulate.pace import this_machine
 from tools.emulate.setup import set_up
-from tools.emulate.warded import warded
+from tools.emulate.stage import open_stage
 from tools.run_folder import clear_folder
 
 MOST_MB: Final = 30.0
@@ -67,23 +62,12 @@ def measure_idle(fleet: Fleet, output: Path, view: View) -> Idle:
     """
     setup = set_up(fleet, None, this_machine(host_speed()), output)
     clear_folder(setup.output, COMMAND)
-    with ended_by_signals(), ExitStack() as stack:
-        stack.enter_context(warded())
-        broker = stack.enter_context(KeptBroker(setup.output / "broker"))
-        layout = lay_out(fleet, setup.output, setup.pace.scale, broker.config, late=0, say=view.say)
-        journal = stack.enter_context(Journal(layout.events))
-        children = stack.enter_context(Children(setup.output, layout.logs))
-        boards = stack.enter_context(
-            Boards(
-                setup, layout=layout, children=children, journal=journal,
-                broker=broker.address, say=view.say,
-            )
-        )  # fmt: skip
-        boards.open()
+    with ended_by_signals(), open_stage(setup, view) as stage:
+        stage.boards.open()
         for name in fleet.devices:
-            boards.start(name)
-        _wait_until_connected(fleet, children)
-        return _measured([children[name].pid for name in fleet.devices])
+            stage.boards.start(name)
+        _wait_until_connected(fleet, stage.children)
+        return _measured([stage.children[name].pid for name in fleet.devices])
 
 
 def _wait_until_connected(fleet: Fleet, children: Children) -> None:

@@ -13,13 +13,10 @@ from edge_client.calibration import Calibration
 from edge_client.decision import read_document
 from fedsparse.errors import DataError
 from tools.bench.devices.cases import DEVICE
+from tools.bench.tolerance import error, memory_holds, time_holds
 from tools.emulate.limits_table import cells
 
 MB: Final = 1e6
-MEMORY_SHARE: Final = 0.15  # a predicted increase may be off by this share, or by MEMORY_SLACK_MB
-MEMORY_SLACK_MB: Final = 1.0
-MEMORY_BELOW: Final = 0.03  # and below by this share at most: a device must not run out of memory
-TIME_SHARE: Final = 0.25
 TRAIN: Final = "train"
 Event = Mapping[str, Any]
 
@@ -85,24 +82,22 @@ class Row:
     @property
     def memory_error(self) -> float:
         """How far the predicted increase is above the measured one, as a share of that."""
-        return self.predicted_increase_mb / self.increase_mb - 1 if self.increase_mb else 0.0
+        return error(self.predicted_increase_mb, self.increase_mb)
 
     @property
     def time_error(self) -> float:
         """As `memory_error`, of the round's time."""
-        return self.predicted_round_s / self.round_s - 1 if self.round_s else 0.0
+        return error(self.predicted_round_s, self.round_s)
 
     @property
     def memory_holds(self) -> bool:
         """Whether the predicted memory is as near as it must be."""
-        off_mb = abs(self.predicted_increase_mb - self.increase_mb)
-        near = off_mb <= max(MEMORY_SHARE * self.increase_mb, MEMORY_SLACK_MB)
-        return near and self.memory_error >= -MEMORY_BELOW
+        return memory_holds(self.predicted_increase_mb, self.increase_mb)
 
     @property
     def time_holds(self) -> bool:
         """Whether the predicted time is as near as it must be."""
-        return abs(self.time_error) <= TIME_SHARE
+        return time_holds(self.predicted_round_s, self.round_s)
 
     @property
     def promise_holds(self) -> bool:
