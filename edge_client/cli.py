@@ -57,7 +57,7 @@ def _bench(options: argparse.Namespace) -> int:
 
 
 def _explain(options: argparse.Namespace) -> int:
-    from edge_client.explain import run
+    from edge_client.budget.explain import run
 
     return run(options)
 

@@ -158,12 +158,12 @@ class Store:
 
     @property
     def hold(self) -> Path:
-        """The level taken before (edge_client/hysteresis.py)."""
+        """The level taken before (edge_client/budget/hysteresis.py)."""
         return self.root / "level.json"
 
     @property
     def decision(self) -> Path:
-        """The last decision (edge_client/decision.py)."""
+        """The last decision (edge_client/budget/document.py)."""
         return decision_path(self.root)
 
     def held_masks(self) -> tuple[str, ...]:

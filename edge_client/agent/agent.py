@@ -13,10 +13,10 @@ from edge_client.agent.choice import Answer, CalibrationMissing, Chooser, PlanMi
 from edge_client.agent.ledger import Learner, Ledger
 from edge_client.agent.outbox import UpdateOutbox
 from edge_client.agent.process import TRAINER, Outcome, TrainerProcess
+from edge_client.budget.policy_file import PolicyFile
 from edge_client.config import ClientConfig
 from edge_client.host import Host
 from edge_client.memory import peak_rss_bytes
-from edge_client.policy_file import PolicyFile
 from edge_client.store import Store
 from edge_client.trainer.request import CalibrateRequest, TrainRequest
 from fedsparse.durable import write_durably

@@ -10,17 +10,17 @@ from datetime import datetime, timezone
 from importlib.util import find_spec
 
 from edge_client.agent.ledger import Learner, Ledger
-from edge_client.budget import Decision, Experience, decide, trainer_share
+from edge_client.budget.decide import Decision, Experience, decide, trainer_share
+from edge_client.budget.document import Document, Setting, describe
+from edge_client.budget.forecast import CostFunction
+from edge_client.budget.policy import Moment, judge, too_hot
+from edge_client.budget.policy_file import PolicyFile
 from edge_client.calibration import Calibration
 from edge_client.config import ClientConfig
 from edge_client.data.header import count_samples
 from edge_client.data.holdout import holdout_sizes
-from edge_client.decision import Document, Setting, describe
-from edge_client.forecast import CostFunction
 from edge_client.host import Host
 from edge_client.memory import rss_bytes
-from edge_client.policy import Moment, judge, too_hot
-from edge_client.policy_file import PolicyFile
 from edge_client.probe.processes import running
 from edge_client.runtime.engine_cost import engine_cost
 from edge_client.runtime.setup import EngineSetup

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from edge_client.budget import Decision
-from edge_client.correction import Correction, Observation, observe, too_late
-from edge_client.decision import Document, save_document
-from edge_client.forecast import LevelForecast
-from edge_client.hysteresis import Hold, kept_promise, step_down
+from edge_client.budget.correction import Correction, Observation, observe, too_late
+from edge_client.budget.decide import Decision
+from edge_client.budget.document import Document, save_document
+from edge_client.budget.forecast import LevelForecast
+from edge_client.budget.hysteresis import Hold, kept_promise, step_down
 from edge_client.store import Store
 from fedsparse.durable import write_durably
 from fedsparse.errors import DataError

@@ -144,7 +144,8 @@ def test_a_profile_beside_the_configuration_is_found_from_anywhere(tmp_path: Pat
 
 def test_the_agents_side_imports_no_numpy() -> None:
     modules = (
-        "edge_client.host, edge_client.budget, edge_client.calibration, edge_client.probe.memory, "
+        "edge_client.host, edge_client.budget.decide, edge_client.calibration, "
+        "edge_client.probe.memory, "
         "edge_client.probe.link, edge_client.probe.command, edge_client.probe.bandwidth, "
         "edge_client.data.header, edge_client.data.holdout, fedsparse.boards"
     )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from edge_client.correction import Correction
-from edge_client.hysteresis import Hold
+from edge_client.budget.correction import Correction
+from edge_client.budget.hysteresis import Hold
 from edge_client.kept import kept_document
 from fedsparse.errors import DataError
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Final
 
 from aggregator.job import CohortConfig, JobConfig, MethodConfig, TrainingConfig
+from edge_client.budget.correction import TRAINER_START_S
 from edge_client.config import BudgetConfig, ClientConfig, DataConfig
-from edge_client.correction import TRAINER_START_S
 from fedsparse.errors import ConfigError
 from fedsparse.methods.method import METHODS
 from fedsparse.plan.zoo import PLANS

@@ -10,8 +10,8 @@ from typing import Final
 import numpy as np
 
 from aggregator.job import CohortConfig, JobConfig
+from edge_client.budget.correction import TRAINER_START_S
 from edge_client.config import BudgetConfig, ClientConfig, DataConfig
-from edge_client.correction import TRAINER_START_S
 from edge_client.emulation.scale import TimeScale
 from fedsparse.errors import ConfigError
 from fedsparse.plan.zoo import PLANS

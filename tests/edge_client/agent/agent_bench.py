@@ -12,7 +12,7 @@ import numpy as np
 from device_readings import heat, power
 
 from edge_client.agent.agent import Agent
-from edge_client.budget import MIB
+from edge_client.budget.decide import MIB
 from edge_client.calibration import Calibration, LayerTiming, LevelTiming
 from edge_client.config import ClientConfig, DataConfig
 from edge_client.host import RealHost

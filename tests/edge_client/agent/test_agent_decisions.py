@@ -13,9 +13,9 @@ from agent_bench import LEVELS, Bench
 from device_readings import heat, power
 
 from edge_client.agent import ledger
-from edge_client.correction import AGENT_S, KILLED_FOR_MEMORY, Correction
-from edge_client.decision import read_document
-from edge_client.hysteresis import Hold
+from edge_client.budget.correction import AGENT_S, KILLED_FOR_MEMORY, Correction
+from edge_client.budget.document import read_document
+from edge_client.budget.hysteresis import Hold
 from fedsparse.errors import ConfigError
 from fedsparse.wire.messages import Failure, Ready, Stage, Update
 
@@ -194,7 +194,7 @@ def test_a_trainer_that_is_refused_memory_is_one_too(bench: Bench) -> None:
 def test_a_trainer_that_is_ended_at_its_deadline_is_one_too(
     bench: Bench, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edge_client.correction.TRAINER_START_S", 0.0)
+    monkeypatch.setattr("edge_client.budget.correction.TRAINER_START_S", 0.0)
     bench.trained = "exec sleep 100"
     bench.ready()
     bench.hear(Ready)

@@ -16,12 +16,12 @@ from trainer_runs import Job, run_trainer, write_task
 
 from edge_client.agent.choice import CalibrationMissing, Chooser
 from edge_client.agent.ledger import Ledger
+from edge_client.budget.policy_file import PolicyFile
 from edge_client.config import BudgetConfig, ClientConfig, DataConfig
 from edge_client.emulation.confine import confine
 from edge_client.emulation.place import Place
 from edge_client.emulation.report import Resource
 from edge_client.host import RealHost
-from edge_client.policy_file import PolicyFile
 from edge_client.store import Store
 from fedsparse.wire.headers import encode_message
 from fedsparse.wire.messages import Offer, Stage

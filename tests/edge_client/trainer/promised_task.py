@@ -15,9 +15,9 @@ from pathlib import Path
 from edge_client.agent.choice import Answer, CalibrationMissing, Chooser
 from edge_client.agent.ledger import Ledger
 from edge_client.agent.process import Outcome, TrainerProcess
+from edge_client.budget.policy_file import PolicyFile
 from edge_client.config import ClientConfig
 from edge_client.host import RealHost
-from edge_client.policy_file import PolicyFile
 from edge_client.store import Store
 from edge_client.trainer.request import Request, TrainRequest
 from fedsparse.config import load

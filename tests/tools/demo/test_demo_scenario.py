@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from aggregator.job import JobConfig
+from edge_client.budget.correction import TRAINER_START_S
 from edge_client.config import ClientConfig
-from edge_client.correction import TRAINER_START_S
 from fedsparse.boards import load_board
 from fedsparse.config import load
 from fedsparse.errors import ConfigError

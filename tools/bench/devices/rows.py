@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from edge_client.budget.document import read_document
 from edge_client.calibration import Calibration
-from edge_client.decision import read_document
 from fedsparse.errors import DataError
 from tools.bench.devices.cases import DEVICE
 from tools.bench.tolerance import error, memory_holds, time_holds

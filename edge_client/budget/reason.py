@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from edge_client.forecast import LevelForecast, Means
-from edge_client.hysteresis import Hold
+from edge_client.budget.forecast import LevelForecast, Means
+from edge_client.budget.hysteresis import Hold
 
 MIB: Final = 2**20
 MAX_REASON: Final = 360

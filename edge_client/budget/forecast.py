@@ -14,8 +14,8 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from edge_client.budget.correction import Correction, Foretold
 from edge_client.calibration import Calibration, LevelTiming, kept_by_name
-from edge_client.correction import Correction, Foretold
 from edge_client.host import LinkReading, SpeedReading
 from edge_client.runtime.cost import Cost
 from edge_client.runtime.setup import EngineSetup

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 import profiles
+from edge_client.budget.explain_table import lines
 from edge_client.cli import main
 from edge_client.config import ClientConfig, DataConfig
-from edge_client.explain_table import lines
 from tools.demo.toml_writer import to_toml
 
 NOW = datetime(2027, 1, 1, 12, 0, tzinfo=timezone.utc)

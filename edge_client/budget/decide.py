@@ -1,7 +1,7 @@
 """From a device's means to a density level: the largest whose memory and round time fit.
 
-The forecasts are in edge_client/forecast.py; what keeps a level from flapping in
-edge_client/hysteresis.py; what a user may forbid in edge_client/policy.py.
+The forecasts are in edge_client/budget/forecast.py; what keeps a level from flapping in
+edge_client/budget/hysteresis.py; what a user may forbid in edge_client/budget/policy.py.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from edge_client.budget.correction import Correction
+from edge_client.budget.forecast import CostFunction, LevelForecast, Levels, Means
+from edge_client.budget.hysteresis import Hold, Room, settle
+from edge_client.budget.policy import Verdict
+from edge_client.budget.reason import NO_SAMPLES, why_declined, why_taken
 from edge_client.calibration import Calibration
 from edge_client.config import BudgetConfig
-from edge_client.correction import Correction
-from edge_client.forecast import CostFunction, LevelForecast, Levels, Means
 from edge_client.host import Host
-from edge_client.hysteresis import Hold, Room, settle
-from edge_client.policy import Verdict
 from edge_client.probe.memory import MemoryReading
-from edge_client.reason import NO_SAMPLES, why_declined, why_taken
 from edge_client.runtime.engine_cost import engine_cost
 from edge_client.runtime.setup import EngineSetup
 from edge_client.trainer.footprint import SampleCounts

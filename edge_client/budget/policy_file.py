@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from edge_client.policy import Policy
+from edge_client.budget.policy import Policy
 from fedsparse.config import load
 from fedsparse.errors import ConfigError
 

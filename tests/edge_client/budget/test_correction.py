@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_client.correction import (
+from edge_client.budget.correction import (
     AGENT_S,
     ENOUGH,
     FASTEST,

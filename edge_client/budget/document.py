@@ -11,11 +11,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from edge_client.budget import Decision
+from edge_client.budget.decide import Decision
+from edge_client.budget.forecast import LevelForecast, Means
+from edge_client.budget.hysteresis import Hold
+from edge_client.budget.policy import Moment, Verdict
 from edge_client.config import BudgetConfig
-from edge_client.forecast import LevelForecast, Means
-from edge_client.hysteresis import Hold
-from edge_client.policy import Moment, Verdict
 from fedsparse.durable import write_durably
 from fedsparse.errors import DataError
 from fedsparse.wire.messages import Offer

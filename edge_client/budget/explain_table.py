@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, Final
 
-from edge_client.decision import Document
+from edge_client.budget.document import Document
 
 MIB: Final = 2**20
 HEADS: Final = ("level", "how", "peak MiB", "round s", "")
@@ -18,7 +18,7 @@ def lines(document: Document, now: datetime) -> Iterator[str]:
     """The page, line by line.
 
     Args:
-        document: a decision (edge_client/decision.py).
+        document: a decision (edge_client/budget/document.py).
         now: the time that its age is taken from.
     """
     offer = document["offer"]

@@ -11,12 +11,12 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Final
 
+from edge_client.budget.document import Document, damaged, read_document
+from edge_client.budget.explain_table import lines
+from edge_client.budget.policy import Moment, Verdict, judge
+from edge_client.budget.policy_file import PolicyFile
 from edge_client.config import ClientConfig
-from edge_client.decision import Document, damaged, read_document
-from edge_client.explain_table import lines
 from edge_client.host import Host, open_host
-from edge_client.policy import Moment, Verdict, judge
-from edge_client.policy_file import PolicyFile
 from edge_client.probe.processes import running
 from edge_client.store import decision_path
 from fedsparse.config import load

@@ -7,8 +7,7 @@ import re
 import sys
 from pathlib import Path
 
-from edge_client.config import BudgetConfig
-from edge_client.correction import (
+from edge_client.budget.correction import (
     ENOUGH,
     FASTEST,
     MAX_START_S,
@@ -16,7 +15,8 @@ from edge_client.correction import (
     SLOWEST,
     TRAINER_START_S,
 )
-from edge_client.policy import CLOCK_SET_SINCE, COLDEST_LIMIT, HOTTEST_LIMIT, Policy
+from edge_client.budget.policy import CLOCK_SET_SINCE, COLDEST_LIMIT, HOTTEST_LIMIT, Policy
+from edge_client.config import BudgetConfig
 from fedsparse.config import build
 
 if sys.version_info >= (3, 11):
@@ -24,7 +24,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-DOCUMENT = (Path(__file__).parents[2] / "docs" / "budget.md").read_text(encoding="utf-8")
+DOCUMENT = (Path(__file__).parents[3] / "docs" / "budget.md").read_text(encoding="utf-8")
 CLIENT, POLICY = re.findall(r"```toml\n(.*?)```", DOCUMENT, re.DOTALL)
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_client.hysteresis import Hold, Room, Settled, kept_promise, settle, step_down
+from edge_client.budget.hysteresis import Hold, Room, Settled, kept_promise, settle, step_down
 from fedsparse.errors import DataError
 
 LEVELS = (0.2, 0.1, 0.05)

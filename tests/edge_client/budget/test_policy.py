@@ -13,7 +13,7 @@ from device_readings import heat, power
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_client.policy import (
+from edge_client.budget.policy import (
     BatteryPolicy,
     HoursPolicy,
     Moment,
@@ -23,7 +23,7 @@ from edge_client.policy import (
     judge,
     too_hot,
 )
-from edge_client.policy_file import PolicyFile
+from edge_client.budget.policy_file import PolicyFile
 from fedsparse.config import build
 from fedsparse.errors import ConfigError
 
