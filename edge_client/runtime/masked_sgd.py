@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from edge_client.runtime.parts import parts
 from fedsparse.types import Float32Array
 
 Int32Array = npt.NDArray[np.int32]
-
-# numpy turns indices into 64-bit ones, and every expression takes memory: a part at a time.
-PART: Final = 1 << 15
 
 
 class MaskedTensor:
@@ -63,8 +60,3 @@ class MaskedTensor:
                 velocity += change
                 change = velocity
             flat[where] = values - np.float32(learning_rate) * change
-
-
-def parts(size: int) -> Iterator[slice]:
-    """A flat vector of `size`, a part at a time."""
-    return (slice(start, min(size, start + PART)) for start in range(0, size, PART))

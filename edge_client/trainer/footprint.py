@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from edge_client.runtime.parts import PART
 from fedsparse.plan import Loss, Plan
 
 FLOAT_BYTES: Final = 4
@@ -16,7 +17,7 @@ FLOAT_BYTES: Final = 4
 TASK_BYTES: Final = 1_600_000
 READING_BYTES: Final = 3_150_000
 GENERATOR_BYTES: Final = 3_500_000
-PROBE_BYTES: Final = 2_500_000  # float64 of a part of the weights at a time, and the code of it
+DOUBLE_BYTES: Final = 8
 INDEX_BYTES: Final = 8  # of a label, and of the number of a sample
 
 
@@ -60,10 +61,16 @@ def training_bytes(
     if evolves:
         training += _evolving_bytes(plan, sum(kept))
     if probes:  # the weights before and after a step, and the mask to begin anew under
-        training += FLOAT_BYTES * (sum(kept) + plan.num_dense) + plan.num_prunable + PROBE_BYTES
+        training += FLOAT_BYTES * (sum(kept) + plan.num_dense) + plan.num_prunable
+        training += _moving_bytes(sum(kept))
     return max(READING_BYTES, training)
 
 
 def _evolving_bytes(plan: Plan, nnz: int) -> int:
     """A second mask, sorted magnitudes and new values, draws, and numpy's generators."""
     return plan.num_prunable + 2 * FLOAT_BYTES * nnz + GENERATOR_BYTES
+
+
+def _moving_bytes(nnz: int) -> int:
+    """Six vectors of float64 of a part of the weights, and three of the part before."""
+    return DOUBLE_BYTES * (6 * min(PART, nnz) + (3 * PART if nnz > PART else 0))

@@ -9,7 +9,7 @@ import numpy as np
 
 from edge_client.runtime.engine import Engine
 from edge_client.runtime.gradient import probe, slope
-from edge_client.runtime.masked_sgd import parts
+from edge_client.runtime.parts import parts
 from fedsparse.errors import EngineError
 from fedsparse.types import Float32Array, IntArray
 

@@ -104,10 +104,12 @@ def test_samples_count_whether_they_are_trained_on_or_held_out(
     assert_as_predicted(tmp_path, baseline_bytes, divided, spare_bytes=0)
 
 
-@pytest.mark.parametrize(("model", "density"), [("watch", 0.1), ("mnist", 1.0), ("cifar10", 0.5)])
+@pytest.mark.parametrize(
+    ("model", "density"), [("watch", 0.05), ("watch", 0.1), ("mnist", 1.0), ("cifar10", 0.5)]
+)
 def test_training_powers_takes_the_memory_that_was_predicted(
     tmp_path: Path, baseline_bytes: int, model: str, density: float
 ) -> None:
-    """A step's weights are held twice; what small density spares of velocity is spared."""
+    """A step's weights are held twice, and moved a part at a time."""
     job = Job(plan=PLANS[model](), density=density, batch_size=8, power=1.25)
-    assert_as_predicted(tmp_path, baseline_bytes, job, spare_bytes=1.5 * MB)
+    assert_as_predicted(tmp_path, baseline_bytes, job)
