@@ -67,7 +67,7 @@ class Folded:
     statistics: Mapping[float, Float32Array] = field(default_factory=dict)
 
 
-ReadUpdate = Callable[[str], tuple[Update, Contribution]]
+ReadUpdate = Callable[[str], tuple[Update, Contribution] | None]
 
 
 def fold(
@@ -85,7 +85,7 @@ def fold(
     Args:
         plan: the model's layers.
         devices: who delivered, sorted.
-        read: yields a device's update from the spool, checked.
+        read: yields a device's update from the spool, checked; None where it is damaged.
         previous: the model before the round; a coordinate that nobody holds keeps its value.
         evolved: whether devices changed their masks.
         reference_compat: see `MaskedMean`.
@@ -98,7 +98,10 @@ def fold(
     scores: dict[float, Score] = defaultdict(Score)
     with_values, examples, loss_sum = 0, 0, 0.0
     for device in devices:
-        update, contribution = read(device)
+        found = read(device)
+        if found is None:
+            continue
+        update, contribution = found
         if contribution.mask is not None and contribution.weights is not None:
             mean.add(np.flatnonzero(contribution.mask), contribution.weights, update.num_examples)
             with_values += 1
@@ -128,6 +131,6 @@ def fold(
 
 def _masks(devices: Sequence[str], read: ReadUpdate) -> Iterator[tuple[str, BoolArray]]:
     for device in devices:
-        _, contribution = read(device)
-        if contribution.mask is not None:
-            yield device, contribution.mask
+        found = read(device)
+        if found is not None and found[1].mask is not None:
+            yield device, found[1].mask

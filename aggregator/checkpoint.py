@@ -67,12 +67,15 @@ class OpenRound:
         attempt: how often it was offered before.
         repeats: how often it ended without an update before; each time with other random draws.
         cohort: who takes part, and at which level.
+        closes_at_s: its deadline, as this host's calendar has it (Unix time); None before it has a
+            cohort.
     """
 
     round_id: int
     attempt: int
     repeats: int = 0
     cohort: dict[str, float] = field(default_factory=dict)
+    closes_at_s: float | None = None
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:

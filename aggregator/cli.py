@@ -57,7 +57,7 @@ def serve(path: Path) -> int:
 
 
 def _run(job: JobConfig, plan: Plan) -> int:
-    transport = MqttTransport(job.broker, client_id=f"gateway/{job.site}")
+    transport = MqttTransport(job.broker, client_id=f"gateway/{job.site}/{job.name}")
     channel = Channel(transport, Topics(job.site), spool=job.output / "incoming")
     with stopped_by_signals(), EventLog(job.output / EVENTS) as events:
         try:

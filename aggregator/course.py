@@ -134,9 +134,9 @@ class Course:
         """Of the levels that the job wants, until it is known which ones devices can hold."""
         return self._model.method if self._model else self._make_method(self._job.method.levels)
 
-    def assigned(self, cohort: dict[str, float]) -> None:
-        """Note who takes part: a restarted aggregator goes on with the same cohort."""
-        self.open_round = replace(self.open_round, cohort=cohort)
+    def assigned(self, cohort: dict[str, float], closes_at_s: float) -> None:
+        """Note who takes part, and until when: a restarted aggregator goes on with both."""
+        self.open_round = replace(self.open_round, cohort=cohort, closes_at_s=closes_at_s)
         save_round(self._job.output, self.open_round)
 
     def closed(self, folded: Folded) -> bool:
@@ -153,7 +153,9 @@ class Course:
 
     def repeat(self) -> None:
         """Nobody delivered: the same round is to be offered again, to whoever is there."""
-        self.open_round = replace(self.open_round, cohort={}, repeats=self.open_round.repeats + 1)
+        self.open_round = replace(
+            self.open_round, cohort={}, closes_at_s=None, repeats=self.open_round.repeats + 1
+        )
         save_round(self._job.output, self.open_round)
         self.round, self.open_round = self._next_offer(self.round.round_id, self.round.stage)
 

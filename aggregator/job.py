@@ -121,6 +121,8 @@ class CohortConfig:
         gather_s: how long a round waits for the answers of devices that are online.
         deadline_s: how long a round lasts at most, from its tasks on; devices choose levels by it.
         offline_grace_s: how long a round waits for a device that went offline in its midst.
+        quorum: a round closes before its deadline when so large a share of its devices delivered;
+            what comes later is late. 1.0 waits for all.
     """
 
     min_devices: int = 2
@@ -129,12 +131,15 @@ class CohortConfig:
     gather_s: float = 10.0
     deadline_s: float = 120.0
     offline_grace_s: float = 5.0
+    quorum: float = 1.0
 
     def __post_init__(self) -> None:
         if self.min_devices < 1:
             raise ValueError(f"min_devices must be at least 1, got {self.min_devices}")
         if not 0 < self.participation <= 1:
             raise ValueError(f"participation must be in (0, 1], got {self.participation}")
+        if not 0 < self.quorum <= 1:
+            raise ValueError(f"quorum must be in (0, 1], got {self.quorum}")
         if self.gather_s <= 0 or self.deadline_s <= 0 or self.offline_grace_s < 0:
             raise ValueError("gather_s, deadline_s and offline_grace_s must be positive")
         if self.expected_devices < 0:
@@ -196,6 +201,7 @@ class JobConfig:
             gather_s=cohort.gather_s,
             deadline_s=cohort.deadline_s,
             offline_grace_s=cohort.offline_grace_s,
+            quorum=cohort.quorum,
             sense_devices=method.sense_devices,
             rotate_levels=method.rotate_levels and method.name != "nst",
             seed=self.seed,

@@ -28,7 +28,8 @@ class RoundReport:
     Attributes:
         now: which round.
         wall_s: from its offer until the next one can go out.
-        measured: of each update.
+        updates: that were folded.
+        measured: of each update since this process began.
         cohort: how many devices had a task.
         mask_changed: whether the shared masks are other ones in the next round.
         loss: mean training loss.
@@ -37,6 +38,7 @@ class RoundReport:
 
     now: Round
     wall_s: float
+    updates: int
     measured: tuple[Measured, ...]
     cohort: int
     mask_changed: bool
@@ -52,7 +54,7 @@ class RoundReport:
             "wall_s": round(self.wall_s, 4),
             "training_s": round(training_s, 4),
             "overhead_s": round(self.wall_s - training_s, 4),
-            "updates": len(self.measured),
+            "updates": self.updates,
             "cohort": self.cohort,
             "mask_changed": self.mask_changed,
             "loss": round(self.loss, 5),

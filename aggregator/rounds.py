@@ -22,7 +22,7 @@ from aggregator.spool import Spool
 from aggregator.tasks import Addressee, encoding_of, make_task, plan_task
 from aggregator.traffic import Traffic
 from aggregator.updates import Asked, Contribution, read_update
-from fedsparse.errors import LocalProtocolError, RemoteProtocolError
+from fedsparse.errors import LocalProtocolError, RemoteProtocolError, TransportError
 from fedsparse.plan import Plan
 from fedsparse.rounds import server
 from fedsparse.rounds.server import Phase, ServerRounds
@@ -33,6 +33,7 @@ from fedsparse.wire.headers import decode_message
 from fedsparse.wire.messages import (
     MAX_TEXT,
     Failure,
+    Message,
     Need,
     Offer,
     Ready,
@@ -58,6 +59,7 @@ class Aggregator:
         events: the job's diary.
         scoring: says how good the model is; by default as the job wants it.
         clock: seconds that never go back.
+        calendar: seconds since 1970, which may jump.
 
     Raises:
         ConfigError: the output folder holds another job, or a file of the job is invalid.
@@ -72,12 +74,14 @@ class Aggregator:
         *,
         scoring: Scoring | None = None,
         clock: Callable[[], float] = time.monotonic,
+        calendar: Callable[[], float] = time.time,
     ) -> None:
         self._job = job
         self._plan = plan
         self._channel = channel
         self._events = events
         self._clock = clock
+        self._calendar = calendar
         graph = load_graph(job.plan, plan)
         self._graph = graph.to_bytes() if graph is not None else b""
         scoring = scoring or open_scoring(job, plan, graph if plan.is_opaque else None)
@@ -197,7 +201,7 @@ class Aggregator:
         )
         cohort = self._course.open_round.cohort
         self._asked = {device: self._ask(device, level) for device, level in cohort.items()}
-        stored = self._spool.digests(now.round_id)
+        stored = self._stored(now.round_id)
         self._perform(
             self._machine.open(
                 now.round_id,
@@ -206,14 +210,46 @@ class Aggregator:
                 self._opened_s,
                 cohort=cohort,
                 delivered={device: stored[device] for device in stored if device in cohort},
+                seconds_left=self._left_s(),
             )
         )
+
+    def _stored(self, round_id: int) -> dict[str, str]:
+        """Digests by device of the updates that are in the spool, undamaged."""
+        found = self._spool.digests(round_id)
+        for device in (name for name, digest in found.items() if digest is None):
+            self._tell_damaged(round_id, device, "its checksum is wrong")
+        return {device: digest for device, digest in found.items() if digest is not None}
+
+    def _tell_damaged(self, round_id: int, device: str, reason: str) -> None:
+        """An update that has its receipt is not lost without a word."""
+        log.error("round=%d update_damaged=%s reason=%r", round_id, device, reason)
+        self._events.write("update_damaged", round=round_id, device=device, reason=reason)
+
+    def _left_s(self) -> float | None:
+        """Of a round that was open when the aggregator ended; None of a new one.
+
+        Devices that waited for the aggregator have time to deliver. A calendar that jumped ends a
+        round early; it lengthens none.
+        """
+        closes_at_s, cohort = self._course.open_round.closes_at_s, self._job.cohort
+        if closes_at_s is None:
+            return None
+        left_s = max(closes_at_s - self._calendar(), cohort.gather_s)
+        return min(left_s, cohort.deadline_s)
 
     def _announce(self) -> Offer:
         """Publish the offer of the present round; devices take a repeated one as a reminder."""
         offer = self._course.offer(max(0.001, self._machine.seconds_left(self._clock())))
-        self._channel.send(None, offer)
+        self._send(None, offer)
         return offer
+
+    def _send(self, device: str | None, message: Message, body: bytes = b"") -> None:
+        """Send; what cannot be taken while the broker is away is asked for again by the devices."""
+        try:
+            self._channel.send(device, message, body)
+        except TransportError as error:
+            log.error("not_sent=%s to=%s reason=%r", type(message).__name__, device, str(error))
 
     # What the state machine asks for
 
@@ -225,12 +261,15 @@ class Aggregator:
                     self._course.start(levels)
                 case server.Assign(device=device, level=level):
                     if not cohort_noted:
-                        self._course.assigned(dict(self._machine.cohort()))
+                        left_s = self._machine.seconds_left(self._clock())
+                        self._course.assigned(
+                            dict(self._machine.cohort()), self._calendar() + left_s
+                        )
                     cohort_noted = True
                     self._assign(device, level)
                 case server.SendPlan(device=device):
                     task, text = plan_task(self._job, self._plan, self._course.round, self._graph)
-                    self._channel.send(device, task, text)
+                    self._send(device, task, text)
                     self._traffic.of(device).sent(task.parts)
                 case server.Close(devices=devices):
                     self._close(devices)
@@ -247,7 +286,7 @@ class Aggregator:
     def _send_task(self, to: Addressee) -> None:
         seconds_left = max(0.001, self._machine.seconds_left(self._clock()))
         task, body = make_task(self._job, self.model, self._course.round, to, seconds_left)
-        self._channel.send(to.device, task, body)
+        self._send(to.device, task, body)
         self._traffic.of(to.device).sent(task.parts)
         self._events.write("task_sent", round=task.round_id, device=to.device, level=to.level)
 
@@ -294,6 +333,7 @@ class Aggregator:
         report = RoundReport(
             now=now,
             wall_s=self._clock() - self._opened_s,
+            updates=len(folded.reports),
             measured=tuple(self._measured),
             cohort=cohort,
             mask_changed=changed,
@@ -308,12 +348,17 @@ class Aggregator:
         """Begin to score the model that a round left."""
         self._scores.begin(Unscored(round_id=round_id, state=self.model.state, reported=reported))
 
-    def _read_from_spool(self, device: str) -> tuple[Update, Contribution]:
+    def _read_from_spool(self, device: str) -> tuple[Update, Contribution] | None:
+        """What a device delivered; None where the disk has damaged it."""
         round_id = self._course.round.round_id
-        message, body = decode_message(self._spool.load(round_id, device))
-        if not isinstance(message, Update):
-            raise LocalProtocolError(f"the spool holds a {type(message).__name__} of {device}")
-        return message, read_update(self._plan, self._asked[device], message, body)
+        try:
+            message, body = decode_message(self._spool.load(round_id, device))
+            if not isinstance(message, Update):
+                raise RemoteProtocolError(f"a {type(message).__name__} is there in its place")
+            return message, read_update(self._plan, self._asked[device], message, body)
+        except (OSError, RemoteProtocolError) as error:
+            self._tell_damaged(round_id, device, str(error))
+            return None
 
     def _repeat(self) -> None:
         """Nobody delivered: offer the round again, a little later each time."""
@@ -378,7 +423,7 @@ class Aggregator:
             verdict=verdict,
             reason=reason[:MAX_TEXT],
         )
-        self._channel.send(device, receipt)
+        self._send(device, receipt)
         if verdict is Verdict.REJECTED:
             self._reject(device, reason)
             self._perform(self._machine.failed(device, update.round_id, self._clock()))

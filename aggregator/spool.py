@@ -26,16 +26,17 @@ class Spool:
         """The frame that was stored."""
         return self._path(round_id, device).read_bytes()
 
-    def digests(self, round_id: int) -> dict[str, str]:
-        """Digest of the body by device, of the whole frames of a round; damaged ones are removed.
+    def digests(self, round_id: int) -> dict[str, str | None]:
+        """Digest of the body by device, of a round's frames; None of a damaged one, now removed.
 
         A device whose frame is gone is asked again, since it has not delivered.
         """
-        found = {}
+        found: dict[str, str | None] = {}
         for path in sorted((self._root / str(round_id)).glob("*.update")):
             try:
                 _, body = decode_message(path.read_bytes())
             except RemoteProtocolError:
+                found[path.stem] = None
                 path.unlink()
                 continue
             found[path.stem] = hashlib.sha256(body).hexdigest()

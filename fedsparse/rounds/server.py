@@ -20,6 +20,8 @@ from fedsparse.errors import LocalProtocolError
 from fedsparse.rounds.turns import scored_levels, trained_levels
 from fedsparse.wire.messages import Ready, Stage, Verdict
 
+ROUNDING: Final = 1e-9  # 0.1 * 30 is a little more than 3
+
 
 class Phase(Enum):
     """Where a round stands."""
@@ -100,6 +102,7 @@ class Policy:
 
     Attributes:
         min_sense_devices: `min_devices` of stage 1.
+        quorum: share of the cohort whose updates close a round.
     """
 
     min_devices: int
@@ -109,6 +112,7 @@ class Policy:
     gather_s: float
     deadline_s: float
     offline_grace_s: float
+    quorum: float
     sense_devices: int
     rotate_levels: bool
     seed: int
@@ -180,6 +184,7 @@ class ServerRounds:
         now_s: float,
         cohort: Mapping[str, float] | None = None,
         delivered: Mapping[str, str] | None = None,
+        seconds_left: float | None = None,
     ) -> list[Effect]:
         """Open a round.
 
@@ -187,15 +192,17 @@ class ServerRounds:
             round_id, stage, levels: what is offered.
             now_s: the time.
             cohort: levels by device, where the server was restarted after the cohort was chosen:
-                the round then goes on with it, with a fresh deadline.
+                the round then goes on with it.
             delivered: digests by device of the updates that are in the spool already.
+            seconds_left: until such a round's deadline; by default as long as any round has.
         """
         self.phase = next_phase(self.phase, Event.OPENED)
         current = _Round(round_id=round_id, stage=stage, levels=levels, opened_s=now_s)
         self._round = current
         if cohort:
             self.phase = next_phase(self.phase, Event.GATHERED)
-            current.deadline = now_s + self._policy.deadline_s
+            left_s = self._policy.deadline_s if seconds_left is None else seconds_left
+            current.deadline = now_s + left_s
             current.cohort.update(cohort)
             current.delivered.update(delivered or {})
         return self.tick(now_s)
@@ -359,7 +366,7 @@ class ServerRounds:
         return [Assign(device=device, level=level)]
 
     def _finished(self, current: _Round, now_s: float) -> bool:
-        if now_s >= current.deadline:
+        if now_s >= current.deadline or len(current.delivered) >= self._enough(current):
             return True
         waiting = current.cohort.keys() - current.delivered.keys() - current.failed
         grace = self._policy.offline_grace_s
@@ -367,6 +374,10 @@ class ServerRounds:
             device in self._offline_since and now_s >= self._offline_since[device] + grace
             for device in waiting
         )
+
+    def _enough(self, current: _Round) -> int:
+        """Updates that close the round before its deadline."""
+        return max(1, math.ceil(self._policy.quorum * len(current.cohort) - ROUNDING))
 
     def _close(self, current: _Round) -> list[Effect]:
         self._round = None

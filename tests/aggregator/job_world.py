@@ -22,6 +22,7 @@ from aggregator.events import EventLog
 from aggregator.job import CohortConfig, JobConfig, MethodConfig, TrainingConfig, ValuesConfig
 from aggregator.rounds import Aggregator
 from edge_client.trainer.work import Progress, Received, Residual, Trained, encode_result
+from fedsparse.errors import TransportError
 from fedsparse.plan import Plan
 from fedsparse.plan.builder import PlanBuilder
 from fedsparse.rounds import client
@@ -84,6 +85,8 @@ class GatewayTransport(MemoryTransport):
 
     def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> int:
         self._world.crash_point()
+        if self._world.queue_is_full:
+            raise TransportError("too many payloads wait for the broker")
         return super().publish(topic, payload, retain=retain)
 
     def receive(self, timeout_s: float) -> Event | None:
@@ -329,6 +332,7 @@ class World:
     Attributes:
         crash_at: the crash point at which the aggregator is killed, counted from 1; 0 = never.
         crash_points: how many there were so far.
+        queue_is_full: whether the aggregator's connection takes nothing more to send.
     """
 
     folder: Path
@@ -339,6 +343,7 @@ class World:
     devices: list[Device] = field(default_factory=list)
     crash_at: int = 0
     crash_points: int = 0
+    queue_is_full: bool = False
     at_tick: dict[int, Callable[[], None]] = field(default_factory=dict)
     triggers: list[tuple[Callable[[], bool], Callable[[], None]]] = field(default_factory=list)
     ticks: int = 0
@@ -384,7 +389,9 @@ class World:
         )
         with EventLog(self.job.output / "events.jsonl", self.clock) as events:
             try:
-                aggregator = Aggregator(self.job, self.plan, channel, events, clock=self.clock)
+                aggregator = Aggregator(
+                    self.job, self.plan, channel, events, clock=self.clock, calendar=self.clock
+                )
                 channel.start()
                 aggregator.run()
             except Killed:

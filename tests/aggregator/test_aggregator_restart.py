@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,6 +35,13 @@ def small_world(tmp_path: Path, label: object, name: str) -> World:
 def has_receipt(device: Device) -> bool:
     """For its update of round 1."""
     return any(receipt.round_id == 1 for receipt in device.receipts)
+
+
+def closing_time(world: World) -> list[float]:
+    """When the first round closes, as soon as it has."""
+    times: list[float] = []
+    world.when(lambda: bool(world.events("round_closed")), lambda: times.append(world.clock()))
+    return times
 
 
 @pytest.mark.parametrize("name", ["spdst", "nst"])
@@ -80,6 +88,28 @@ def test_devices_that_are_gone_when_the_aggregator_comes_back_are_not_needed_twi
     first_device = [task for task in world.devices[0].tasks if task.round_id == 1]
     assert len(first_device) == 1
     assert [r.verdict for r in world.devices[0].receipts if r.round_id == 1] == [Verdict.ACCEPTED]
+
+
+@pytest.mark.parametrize("away", [(8, 60), (20, 80), (45, 90)])
+def test_a_broker_that_is_away_until_no_more_is_queued_for_it_ends_no_job(
+    tmp_path: Path, away: tuple[int, int]
+) -> None:
+    """What could not be sent is asked for again once the broker is there."""
+
+    def leave() -> None:
+        world.broker.stop()
+        world.queue_is_full = True
+
+    def come_back() -> None:
+        world.queue_is_full = False
+        world.broker.restart()
+
+    world = small_world(tmp_path, "world", "spdst")
+    world.at_tick.update(zip(away, (leave, come_back), strict=True))
+    world.run()
+    calm = small_world(tmp_path, "calm", "spdst")
+    calm.run()
+    assert content_of(world) == content_of(calm)
 
 
 def test_a_finished_job_that_is_started_again_is_still_finished(tmp_path: Path) -> None:
@@ -143,9 +173,66 @@ def test_an_update_that_was_damaged_on_the_disk_is_asked_for_again(tmp_path: Pat
         device.kill()
         device.begin()
     world.run()
+    told = world.events("update_damaged")
+    assert [(event["round"], event["device"]) for event in told] == [(1, "big")]
     calm = small_world(tmp_path, "calm", "pdst")
     calm.run()
     assert content_of(world) == content_of(calm)
+
+
+def test_a_round_goes_on_without_an_update_that_is_damaged_when_it_is_folded(
+    tmp_path: Path,
+) -> None:
+    world = small_world(tmp_path, "world", "pdst")
+
+    def damage() -> None:
+        (stored,) = (world.job.output / "spool" / "1").glob("big.update")
+        stored.write_bytes(stored.read_bytes()[:-1])
+
+    world.devices[1].silent_in = {1}
+    world.when(lambda: has_receipt(world.devices[0]), damage)
+    world.run()
+    first, *others = world.events("round_closed")
+    assert first["updates"] == 0
+    assert [event["updates"] for event in others] == [2, 2, 2]
+    assert [event["device"] for event in world.events("update_damaged")] == ["big"]
+
+
+def test_a_restarted_aggregator_keeps_the_deadline_of_the_round(tmp_path: Path) -> None:
+    world = small_world(tmp_path, "world", "pdst")
+    world.devices[1].silent_in = {1}
+    opened_s: list[float] = []
+    world.when(lambda: bool(world.events("task_sent")), lambda: opened_s.append(world.clock()))
+    closed_s = closing_time(world)
+    for pause_s in (4.0, 8.0):  # killed twice; a round lasts ten seconds at most
+        world.when(lambda late_s=pause_s: opened_s and world.clock() >= opened_s[0] + late_s, kill)
+    world.run_through_crashes()
+    assert [event["updates"] for event in world.events("round_closed")] == [1, 2, 2, 2]
+    assert closed_s[0] - opened_s[0] == pytest.approx(10.0, abs=0.2)
+
+
+def test_devices_that_waited_for_the_aggregator_have_time_to_deliver(tmp_path: Path) -> None:
+    world = small_world(tmp_path, "world", "pdst")
+    world.when(lambda: bool(world.events("task_sent")), kill)
+    with pytest.raises(Killed):
+        world.run()
+    world.clock.now_s += 100.0  # the deadline has passed long ago
+    world.run()
+    assert [event["updates"] for event in world.events("round_closed")] == [2, 2, 2, 2]
+
+
+def test_a_calendar_that_jumps_lengthens_no_round(tmp_path: Path) -> None:
+    world = small_world(tmp_path, "world", "pdst")
+    world.devices[1].silent_in = {1}
+    world.when(lambda: bool(world.events("task_sent")), kill)
+    with pytest.raises(Killed):
+        world.run()
+    began_s, closed_s = world.clock(), closing_time(world)
+    note = world.job.output / "round.json"
+    kept = json.loads(note.read_bytes())
+    note.write_text(json.dumps({**kept, "closes_at_s": kept["closes_at_s"] + 1e6}))
+    world.run()
+    assert closed_s[0] - began_s == pytest.approx(10.0, abs=0.3)
 
 
 def test_a_damaged_note_of_the_open_round_costs_the_round_only(tmp_path: Path) -> None:
@@ -185,8 +272,9 @@ def test_the_spool_tells_whole_frames_from_damaged_ones(tmp_path: Path) -> None:
     name, path = next(iter(frames.items()))
     assert name in spool.digests(round_id)
     path.write_bytes(spool.load(round_id, name)[:-1])
-    assert name not in spool.digests(round_id)
+    assert spool.digests(round_id)[name] is None
     assert not path.exists()
+    assert name not in spool.digests(round_id)
 
 
 def test_a_device_may_have_dots_in_its_name(tmp_path: Path) -> None:

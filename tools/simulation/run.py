@@ -186,6 +186,7 @@ class _Run:
                 plan, split.test, pool, every=spec.evaluate_every, last=spec.rounds
             ),
             clock=self._clock,
+            calendar=self._clock,
         )
         transport.act = self._fleet.act
         self._saved_s = time.monotonic()

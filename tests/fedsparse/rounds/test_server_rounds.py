@@ -305,6 +305,29 @@ def test_a_round_closes_when_everyone_has_delivered() -> None:
     assert machine.tick(1e6) == []
 
 
+@pytest.mark.parametrize(
+    ("quorum", "cohort", "enough"),
+    [(1.0, 3, 3), (0.7, 10, 7), (0.1, 30, 3), (0.5, 3, 2), (0.01, 3, 1)],
+)
+def test_a_quorum_of_updates_closes_a_round(quorum: float, cohort: int, enough: int) -> None:
+    names = [f"d{number:02}" for number in range(cohort)]
+    machine = training(dict.fromkeys(names, 0.1), quorum=quorum)
+    for name in names[: enough - 1]:
+        assert machine.stored(name, digest(name), 1.0) == []
+    last = names[enough - 1]
+    closed = Close(round_id=1, devices=tuple(names[:enough]))
+    assert machine.stored(last, digest(last), 2.0) == [closed]
+    if enough < cohort:
+        assert machine.verdict(names[-1], 1, digest("z")) is Verdict.LATE
+
+
+def test_failures_are_no_part_of_a_quorum() -> None:
+    machine = training({"a": 0.1, "b": 0.1, "c": 0.1}, quorum=0.5)
+    assert machine.failed("c", 1, 1.0) == []
+    assert machine.stored("a", digest("a"), 2.0) == []
+    assert machine.stored("b", digest("b"), 3.0) == [Close(round_id=1, devices=("a", "b"))]
+
+
 def test_the_deadline_closes_a_round_with_what_was_delivered() -> None:
     machine = training({"a": 0.2, "b": 0.1, "c": 0.1})
     machine.stored("b", digest("b"), 3.0)
@@ -484,6 +507,15 @@ def test_a_restarted_server_goes_on_with_its_cohort_and_what_was_delivered() -> 
     assert machine.verdict("b", 4, digest("b")) is None
     assert machine.answered("b", ready(0.1, 4), 51.0) == [Assign(device="b", level=0.1)]
     assert machine.stored("b", digest("b"), 52.0) == [Close(round_id=4, devices=("a", "b"))]
+
+
+def test_a_restarted_server_keeps_the_deadline_that_was_left() -> None:
+    machine = ServerRounds(policy(), started=True)
+    cohort = {"a": 0.2, "b": 0.1}
+    machine.open(4, Stage.TRAIN, LEVELS, 50.0, cohort=cohort, seconds_left=7.0)
+    machine.stored("a", digest("a"), 51.0)
+    assert machine.tick(56.9) == []
+    assert machine.tick(57.0) == [Close(round_id=4, devices=("a",))]
 
 
 def test_a_restarted_server_whose_cohort_had_delivered_closes_at_once() -> None:

@@ -43,6 +43,7 @@ policies = st.builds(
     gather_s=st.just(4.0),
     deadline_s=st.just(DEADLINE_S),
     offline_grace_s=st.sampled_from([0.0, 3.0]),
+    quorum=st.sampled_from([0.5, 1.0]),
     rotate_levels=st.booleans(),
     seed=st.integers(0, 3),
 )
