@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from concurrent.futures import CancelledError
 from dataclasses import replace
 from pathlib import Path
@@ -13,8 +14,12 @@ import numpy as np
 import pytest
 from job_world import LEVELS, Killed, World, build_world, method, task_of
 
+from aggregator.accumulate import Score
 from aggregator.evaluate import Evaluator, load_test_set
-from fedsparse.types import Weights
+from aggregator.events import EventLog
+from aggregator.scoring import DeviceScoring, ScoreKeeper, Scores, Unscored
+from fedsparse.plan import Loss
+from fedsparse.types import BoolArray, Weights
 from fedsparse.wire.messages import Evaluation, Stage, Update
 
 
@@ -89,7 +94,7 @@ def test_updates_are_taken_in_time_while_the_gateway_scores(
     may_go_on, evaluate = threading.Event(), Evaluator.evaluate
 
     def slowly(self: Evaluator, *arguments: Any) -> Evaluation:  # noqa: ANN401
-        assert may_go_on.wait(60)
+        assert may_go_on.wait(10)
         return evaluate(self, *arguments)
 
     def in_the_next_round(update: Update, body: bytes) -> tuple[Update, bytes]:
@@ -100,6 +105,9 @@ def test_updates_are_taken_in_time_while_the_gateway_scores(
     world.devices[-1].change = {1: in_the_next_round}
     world.run()
     assert {event["updates"] for event in world.events("round_closed")[1:]} == {5}
+    assert all(
+        event["test_loss"] for event in world.events("round_scored")
+    )  # nobody waited in vain
     lines = (world.job.output / "events.jsonl").read_text(encoding="utf-8").splitlines()
     told = [
         event
@@ -157,3 +165,110 @@ def test_an_evaluator_that_is_to_leave_off_does(tmp_path: Path) -> None:
                 dense=np.zeros(plan.num_dense, np.float32),
             )
         )
+
+
+def test_a_round_is_closed_only_when_the_scores_of_the_one_before_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Scoring takes far longer than a round: every round's scores are there nevertheless."""
+    np.savez(tmp_path / "test.npz", x=np.zeros((4, 6), np.float32), y=np.zeros(4, np.int64))
+    world = build_world(tmp_path, test_data=tmp_path / "test.npz").add_fleet()
+    evaluate = Evaluator.evaluate
+
+    def slowly(self: Evaluator, *arguments: Any) -> Evaluation:  # noqa: ANN401
+        time.sleep(0.1)  # of every level: a round of this world is done in less
+        return evaluate(self, *arguments)
+
+    monkeypatch.setattr(Evaluator, "evaluate", slowly)
+    world.run()
+    lines = (world.job.output / "events.jsonl").read_text(encoding="utf-8").splitlines()
+    events = [json.loads(line) for line in lines]
+    told = [one for one in events if one["event"] in ("round_closed", "round_scored")]
+    assert [(one["event"][6:], one["round"]) for one in told] == [
+        (what, number) for number in range(4) for what in ("closed", "scored")
+    ]
+
+
+@pytest.mark.parametrize("loss", [Loss.CROSS_ENTROPY, Loss.MSE])
+def test_the_latest_scores_stay_where_a_round_has_none(tmp_path: Path, loss: Loss) -> None:
+    """The summary of a job is of the last round that was scored, right and wrong or not."""
+    world = build_world(tmp_path)
+    state = object()
+    with EventLog(tmp_path / "events.jsonl") as events:
+        keeper = ScoreKeeper(DeviceScoring(replace(world.plan, loss=loss)), events)
+        for round_id, reported in enumerate([{0.1: Score(correct=3, count=4, loss_sum=2.0)}, {}]):
+            keeper.begin(Unscored(round_id=round_id, state=state, reported=reported))
+            keeper.tell(wait=False)
+    told = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
+    assert [one["test_loss"] for one in told] == [{"0.1": 0.5}, {}]
+    assert keeper.latest == Scores(
+        accuracy={0.1: 0.75} if loss.has_accuracy else {}, loss={0.1: 0.5}
+    )
+
+
+def test_a_job_that_ends_early_waits_for_no_scoring(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.savez(tmp_path / "test.npz", x=np.zeros((4, 6), np.float32), y=np.zeros(4, np.int64))
+    world = build_world(tmp_path, test_data=tmp_path / "test.npz").add_fleet()
+    may_end, ended = threading.Event(), []
+
+    def slowly(self: Evaluator, *arguments: Any) -> Evaluation:  # noqa: ANN401
+        may_end.wait(10)
+        ended.append("yes")
+        return Evaluation(correct=0, count=4, loss_sum=0.0)
+
+    def stop() -> None:
+        raise Killed
+
+    monkeypatch.setattr(Evaluator, "evaluate", slowly)
+    world.when(lambda: bool(world.events("round_closed")), stop)
+    with pytest.raises(Killed):
+        world.run()
+    assert not ended
+    may_end.set()
+
+
+def test_a_job_that_goes_on_scores_the_model_that_it_was_killed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.savez(tmp_path / "test.npz", x=np.zeros((4, 6), np.float32), y=np.zeros(4, np.int64))
+    world = build_world(tmp_path, test_data=tmp_path / "test.npz").add_fleet()
+    killed, evaluate = threading.Event(), Evaluator.evaluate
+
+    def not_before_the_kill(self: Evaluator, *arguments: Any) -> Evaluation:  # noqa: ANN401
+        assert killed.wait(10)
+        return evaluate(self, *arguments)
+
+    def stop() -> None:
+        raise Killed
+
+    monkeypatch.setattr(Evaluator, "evaluate", not_before_the_kill)
+    world.when(lambda: bool(world.events("round_closed")), stop)
+    with pytest.raises(Killed):
+        world.run()
+    killed.set()
+    world.run()
+    scored = world.events("round_scored")
+    assert [one["round"] for one in scored] == [0, 1, 2, 3]
+    assert all(one["test_loss"] for one in scored)
+
+
+def test_a_level_that_computes_no_numbers_leaves_the_others_their_scores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    np.savez(tmp_path / "test.npz", x=np.zeros((4, 6), np.float32), y=np.zeros(4, np.int64))
+    world = build_world(tmp_path, test_data=tmp_path / "test.npz").add_fleet()
+    evaluate = Evaluator.evaluate
+
+    def overflow_at_the_largest(self: Evaluator, weights: Weights, mask: BoolArray) -> Evaluation:
+        if mask.mean() > 0.15:
+            weights = replace(weights, dense=np.full_like(weights.dense, np.inf))
+        return evaluate(self, weights, mask)
+
+    monkeypatch.setattr(Evaluator, "evaluate", overflow_at_the_largest)
+    world.run()
+    assert [one["test_loss"].keys() for one in world.events("round_scored")[1:]] == [
+        {"0.1", "0.05"}
+    ] * 3
+    assert "outputs are not finite" in caplog.text

@@ -158,3 +158,9 @@ def test_after_a_slow_task_the_next_forecast_is_at_least_as_long(
 def test_a_damaged_text_is_refused(text: str) -> None:
     with pytest.raises(DataError, match="begin afresh"):
         Correction.from_json(text)
+
+
+def test_the_agents_own_work_is_allowed_half_a_second() -> None:
+    quick = Observation(time_ratio=1.0, start_s=0.7)
+    assert Correction(observations=(quick,) * 3).start_s == pytest.approx(1.2)
+    assert Correction(observations=(quick,) * 2).start_s == 2.0

@@ -11,8 +11,10 @@ from budget_world import (
     MIB,
     PLAN,
     FakeHost,
+    calibration,
     choose,
     deadlines,
+    kept_at,
     memories,
     offer,
     peak_bytes,
@@ -183,3 +185,23 @@ def test_whatever_is_remembered_a_level_that_does_not_fit_is_never_taken(
         assert decision.chosen.fits
         assert decision.chosen.peak_bytes <= memory / 2 * MIB
         assert decision.chosen.round_s <= deadline
+
+
+def test_the_time_of_masks_that_move_is_corrected_as_steps_are_and_leaves_headroom() -> None:
+    slow = after(Observation(time_ratio=3.0, start_s=5.0))
+    asked = {"offer": replace(offer(), evolve=True), "calibration": calibration(evolve_s=20.0)}
+    row = choose(FakeHost(), experience=slow, **asked).rows[-1]
+    steps_s = 10 * 1000 * kept_at(0.05) * 32 / 1e9
+    assert row.round_s == pytest.approx(5.0 + AGENT_S + 3 * (steps_s + 20.0))
+    plain = choose(FakeHost(), **asked).rows[-1]
+    headroom = 1 + BudgetConfig().headroom
+    for spare_s, spare in ((1.0, True), (-1.0, False)):
+        deadline_s = headroom * plain.round_s + spare_s
+        hurried = asked | {"offer": replace(offer(deadline_s), evolve=True)}
+        late = choose(FakeHost(), **hurried)
+        assert late.rows[-1].spare is spare
+
+
+def test_a_mask_that_moves_is_not_sent_where_no_values_are() -> None:
+    asked = replace(offer(), evolve=True, up_codec="")
+    assert choose(FakeHost(up=1000.0), offer=asked).rows[0].transfer_s == 0.0

@@ -113,6 +113,8 @@ def test_swap_is_never_counted() -> None:
     [
         "",
         "MemTotal:\n",
+        "MemTotal: 100 kB\n",
+        "MemAvailable: 100 kB\n",
         "MemTotal: lots kB\nMemAvailable: 5 kB\n",
         "MemTotal: -1 kB\nMemAvailable: -1 kB\n",
         "MemTotal: 100 kB\nMemAvailable: 200 kB\n",

@@ -345,6 +345,7 @@ def test_a_level_that_does_not_fit_takes_as_long_as_its_work_says(
     assert longer > 1
     assert high.step_s == {size: pytest.approx(longer * low.step_s[size]) for size in low.step_s}
     assert (high.engine, high.threads) == (low.engine, low.threads)
+    assert high.evolve_s == low.evolve_s > 0
 
 
 def test_where_even_the_smallest_level_does_not_fit_the_reason_has_the_figures() -> None:

@@ -424,3 +424,39 @@ def test_a_window_of_chunks_is_a_small_part_of_a_transfer(size_bytes: int, chunk
     options = ChannelOptions()
     assert options.chunk_size(size_bytes) == chunk
     assert ChannelOptions(chunk_bytes=1_000).chunk_size(size_bytes) == 1_000
+
+
+@pytest.mark.parametrize(("body_bytes", "chunk_bytes"), [(70_000, 16_384), (4_000_000, 40_001)])
+def test_chunks_on_their_way_are_as_large_as_the_rule_says(
+    world: World, body_bytes: int, chunk_bytes: int
+) -> None:
+    device = world.device("pi", ChannelOptions())
+    body = bytes(body_bytes)
+    device.send(None, update(body), body)
+    [entry] = device._outbox._entries.values()
+    assert entry.outgoing._chunk_bytes == chunk_bytes
+    assert update(body) in delivered(device, world.gateway)
+
+
+@pytest.mark.parametrize(("more_bytes", "chunks"), [(0, []), (1, [5])])
+def test_a_frame_of_64_kib_is_the_largest_that_is_sent_whole(
+    world: World, more_bytes: int, chunks: list[int]
+) -> None:
+    device = world.device("pi", ChannelOptions())
+    head = len(encode_message(update(bytes(65_000)), bytes(65_000))) - 65_000
+    body = bytes(64 * 1024 - head + more_bytes)
+    assert len(encode_message(update(body), body)) == 64 * 1024 + more_bytes
+    device.send(None, update(body), body)
+    assert [entry.outgoing.count for entry in device._outbox._entries.values()] == chunks
+    assert update(body) in delivered(device, world.gateway)
+
+
+def test_an_offer_is_sent_whole_however_large_it_is(world: World) -> None:
+    """Only a whole message can be retained."""
+    offer = Offer(
+        job="watch", round_id=1, attempt=0, stage=Stage.TRAIN, plan_digest=DIGEST, levels=(0.1,),
+        mask_digests=("",), kept=((3,) * 600,), batch_size=1, epochs=1, seconds_left=9.0,
+    )  # fmt: skip
+    assert len(encode_message(offer)) > SMALL.inline_bytes
+    world.gateway.send(None, offer)
+    assert offer in delivered(world.device("late"))

@@ -105,6 +105,8 @@ def test_a_number_is_neither_a_boolean_nor_the_reverse() -> None:
 @pytest.mark.parametrize(
     ("name", "field", "wrong"),
     [
+        ("offer_codecs", "down_codec", "x" * 33),
+        ("offer_codecs", "up_codec", "x" * 33),
         ("task", "seconds_left", float("nan")),
         ("task", "learning_rate", float("inf")),
         ("task", "power", 0.5),

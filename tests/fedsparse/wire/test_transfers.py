@@ -200,3 +200,17 @@ def test_closing_gives_all_files_back() -> None:
 def test_senseless_limits_are_refused(limits: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="must"):
         reassembly(**limits)
+
+
+def test_a_chunk_that_is_in_flight_is_not_sent_again_though_it_is_asked_for() -> None:
+    """Nor is one forgotten that still waits for its turn."""
+    outgoing = Outgoing([b"x" * 1_000], chunk_bytes=100, window=3)
+    assert [index for index, _ in outgoing.next_chunks()] == [0, 1, 2]
+    outgoing.acknowledged(0)
+    outgoing.resend(bytes([0b111]))
+    sent: list[int] = []
+    for index in (1, 2, 0, 3, 4, 5, 6, 7, 8, 9):
+        sent += [one for one, _ in outgoing.next_chunks()]
+        outgoing.acknowledged(index)
+    assert sent == [0, 3, 4, 5, 6, 7, 8, 9]
+    assert outgoing.done

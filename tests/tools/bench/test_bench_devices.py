@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -137,6 +138,35 @@ def test_a_task_that_is_sent_again_began_when_it_was_sent_first(tmp_path: Path) 
     answer, task, update = trained(1, 0.0, 9.0)
     row = row_of(tmp_path, [answer, task, {**task, "time_s": 5.0}, update])
     assert row.round_s == 9.0
+    assert row.broken == 0
+
+
+def test_the_round_of_stage_1_is_not_one_of_training(tmp_path: Path) -> None:
+    sense = trained(0, 0.0, 1.0, stage="sense", level=0.2)
+    row = row_of(tmp_path, [*sense, *trained(1, 10.0, 9.0)])
+    assert (row.level, row.round_s) == (0.1, 9.0)
+    assert [one.stage for one in row.rounds] == ["sense", "train"]
+    only = row_of(tmp_path / "only", sense)
+    assert only.level is None
+
+
+def test_other_devices_of_a_run_say_nothing_of_this_one(tmp_path: Path) -> None:
+    folder = run_folder(tmp_path, trained(1, 0.0, 9.0))
+    path = folder / "events.jsonl"
+    others = [{"device": "neighbour", **one} for one in trained(2, 20.0, 1.0)[:2]]
+    path.write_text(path.read_text() + "".join(json.dumps(one) + "\n" for one in others))
+    row = read_row(folder, "a-board", "har")
+    assert (row.broken, row.error) == (0, "")
+
+
+def test_the_latest_calibration_says_what_a_trainer_has_before_it_begins(tmp_path: Path) -> None:
+    folder = run_folder(tmp_path, trained(1, 0.0, 9.0))
+    one = folder / "devices/board/store/calibrations/one.json"
+    document = Calibration.from_json(one.read_bytes())
+    other = one.with_name("a-later-one.json")
+    other.write_text(replace(document, baseline_bytes=30 * MB).to_json())
+    os.utime(one, (1_000, 1_000))
+    assert read_row(folder, "a-board", "har").increase_mb == pytest.approx(41 - 30)
 
 
 def test_a_device_that_declined_has_no_figures_and_breaks_no_promise(tmp_path: Path) -> None:
@@ -178,6 +208,7 @@ def test_a_task_without_an_update_is_a_broken_promise(tmp_path: Path) -> None:
     [
         (10.0, 10.0, True), (11.4, 10.0, True), (11.6, 10.0, False), (9.8, 10.0, True),
         (9.6, 10.0, False), (2.9, 2.0, True), (3.1, 2.0, False),
+        (9.71, 10.0, True), (9.69, 10.0, False), (1.93, 2.0, False), (0.0, 0.0, True),
     ],
 )  # fmt: skip
 def test_memory_may_be_off_by_a_share_and_hardly_below(
@@ -263,3 +294,15 @@ def test_what_nobody_knows_is_refused_before_anything_runs(
     assert result.exit_code != 0
     assert said in f"{result.output} {result.exception}"
     assert not output.exists()
+
+
+def test_in_the_payload_each_direction_is_that_of_the_round_that_sent_it_once(
+    tmp_path: Path,
+) -> None:
+    """In one round the update came twice, in another the task; in a third nobody was there."""
+    entries = [{**ENTRY, "ideal_up": 10**6}, {**ENTRY, "ideal_down": 10**6}]
+    events = [{"event": "round_closed", "updates": 1, "bytes": {"board": one}} for one in entries]
+    events.append({"event": "round_closed", "updates": 0, "bytes": {}})
+    result = read_link(run_folder(tmp_path, events), 3)
+    assert result.payload_bytes == 2 * 100_100
+    assert (result.rounds, result.holds) == (2, False)

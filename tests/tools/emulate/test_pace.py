@@ -90,3 +90,9 @@ def test_a_device_sees_the_same_spare_time_at_every_scale(tmp_path: Path) -> Non
 def test_signs_of_life_are_never_more_frequent_than_allowed() -> None:
     assert keepalive_s(TimeScale(factor=1.0)) == 60
     assert keepalive_s(TimeScale(factor=100.0)) == 5
+
+
+def test_a_deadline_shorter_than_a_start_is_as_short_on_this_host(tmp_path: Path) -> None:
+    fleet = fleet_with(tmp_path, "deadline_s = 90.0", "deadline_s = 1.0")
+    assert host_deadline_s(fleet, TimeScale(factor=0.5)) == 2.0
+    assert host_deadline_s(fleet, TimeScale(factor=4.0)) == 0.25
