@@ -291,7 +291,7 @@ def devices(
     ] = Path("out/bench/devices.json"),
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
-    """What emulated boards choose, predict and take, under real limits; about 45 minutes.
+    """What emulated boards choose, predict and take, under real limits; about 35 minutes.
 
     Eight boards train three models, each alone: level, predicted and measured memory and time.
     Then a device of 64 MB, a link that loses and is cut, and 50 clients that wait.
