@@ -125,7 +125,7 @@ def fold(
         scores=dict(scores),
         loss=loss_sum / max(1, examples),
         statistics=statistics.result(),
-        own_masks=lambda: _masks(devices if evolved else (), read),
+        own_masks=lambda: _masks([one.device for one in reports] if evolved else (), read),
     )
 
 

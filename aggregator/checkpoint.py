@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import struct
 import tokenize
 import zipfile
@@ -76,6 +77,10 @@ class OpenRound:
     repeats: int = 0
     cohort: dict[str, float] = field(default_factory=dict)
     closes_at_s: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.closes_at_s is not None and not math.isfinite(self.closes_at_s):
+            raise ValueError(f"closes_at_s is a time, not {self.closes_at_s}")
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:

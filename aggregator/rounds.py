@@ -94,6 +94,7 @@ class Aggregator:
         self._asked: dict[str, Asked] = {}
         self._measured: list[Measured] = []
         self._opened_s = self._tell_s = 0.0
+        self._offer_again_s = math.inf  # where it could not be sent
         self._reopen_s = math.inf
 
     @property
@@ -150,6 +151,8 @@ class Aggregator:
         if now_s >= self._reopen_s:
             self._reopen_s = math.inf
             self._open()
+        if now_s >= self._offer_again_s:
+            self._announce()
         wait_s = min(
             LONGEST_WAIT_S, self._machine.next_tick_s(now_s), max(0.0, self._reopen_s - now_s)
         )
@@ -187,9 +190,9 @@ class Aggregator:
         self._opened_s = self._clock()
         self._tell_s = self._opened_s + self._job.cohort.gather_s
         self._asked, self._measured = {}, []
-        now = self._course.round
+        now, left_s = self._course.round, self._left_s()
         self._spool.clear(but=now.round_id)
-        offer = self._announce()
+        offer = self._announce(left_s)
         if self.done:
             return
         self._events.write(
@@ -210,7 +213,7 @@ class Aggregator:
                 self._opened_s,
                 cohort=cohort,
                 delivered={device: stored[device] for device in stored if device in cohort},
-                seconds_left=self._left_s(),
+                seconds_left=left_s,
             )
         )
 
@@ -229,8 +232,8 @@ class Aggregator:
     def _left_s(self) -> float | None:
         """Of a round that was open when the aggregator ended; None of a new one.
 
-        Devices that waited for the aggregator have time to deliver. A calendar that jumped ends a
-        round early; it lengthens none.
+        Devices that waited for the aggregator have time to deliver. A calendar that jumped ends the
+        round early, or gives it its whole time once more.
         """
         closes_at_s, cohort = self._course.open_round.closes_at_s, self._job.cohort
         if closes_at_s is None:
@@ -238,18 +241,27 @@ class Aggregator:
         left_s = max(closes_at_s - self._calendar(), cohort.gather_s)
         return min(left_s, cohort.deadline_s)
 
-    def _announce(self) -> Offer:
-        """Publish the offer of the present round; devices take a repeated one as a reminder."""
-        offer = self._course.offer(max(0.001, self._machine.seconds_left(self._clock())))
-        self._send(None, offer)
+    def _announce(self, left_s: float | None = None) -> Offer:
+        """Publish the offer of the present round; devices take a repeated one as a reminder.
+
+        Args:
+            left_s: of the round; by default as the state machine has it.
+        """
+        now_s = self._clock()
+        left_s = self._machine.seconds_left(now_s) if left_s is None else left_s
+        offer = self._course.offer(max(0.001, left_s))
+        is_out = self._send(None, offer)
+        self._offer_again_s = math.inf if is_out else now_s + LONGEST_WAIT_S
         return offer
 
-    def _send(self, device: str | None, message: Message, body: bytes = b"") -> None:
-        """Send; what cannot be taken while the broker is away is asked for again by the devices."""
+    def _send(self, device: str | None, message: Message, body: bytes = b"") -> bool:
+        """Send; whether that could be taken. If not, the next offer makes devices ask for it."""
         try:
             self._channel.send(device, message, body)
         except TransportError as error:
             log.error("not_sent=%s to=%s reason=%r", type(message).__name__, device, str(error))
+            return False
+        return True
 
     # What the state machine asks for
 
@@ -328,6 +340,10 @@ class Aggregator:
             reference_compat=self.model.method.reference_compat,
             level_statistics=self._job.method.level_statistics,
         )
+        if not folded.reports:  # the disk has damaged them all
+            self._machine.forget_closed()
+            self._repeat()
+            return
         cohort = len(self._course.open_round.cohort)
         changed = self._course.closed(folded)
         report = RoundReport(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from fedsparse.durable import write_durably
@@ -35,9 +36,10 @@ class Spool:
         for path in sorted((self._root / str(round_id)).glob("*.update")):
             try:
                 _, body = decode_message(path.read_bytes())
-            except RemoteProtocolError:
+            except (OSError, RemoteProtocolError):
                 found[path.stem] = None
-                path.unlink()
+                with suppress(OSError):
+                    path.unlink()
                 continue
             found[path.stem] = hashlib.sha256(body).hexdigest()
         return found

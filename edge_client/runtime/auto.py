@@ -33,6 +33,7 @@ SUSTAINED: Final = 0.8  # as much again for each level, of steps one after the o
 WORTH_CHANGE: Final = 0.95  # threads or another engine must take this share of the time, or less
 AUTO: Final = "auto"
 MIB: Final = 2**20
+LEAST_S: Final = 1e-9  # of a step, where the clock of the processor is coarse
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,7 +152,7 @@ def _level(
     fitting = [one for one in _candidates(setup, choices) if bench.fits(kept, one)]
     setup, alone = _fastest(bench, kept, mask, fitting or [replace(native, micro_batch=size)])
     whole_s = bench.sustained_step_s(mask, setup, alone.wall_s)
-    stretch = whole_s / alone.busy_s  # seconds on the wall in one of the processor
+    stretch = whole_s / max(alone.busy_s, LEAST_S)  # seconds on the wall in one of the processor
     step_s = dict.fromkeys((one for one in sizes if one >= size), whole_s)
     for smaller in sizes[len(step_s) :]:
         busy_s = bench.divided_busy_s(mask, replace(setup, micro_batch=smaller))

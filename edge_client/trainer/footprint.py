@@ -62,7 +62,7 @@ def training_bytes(
         training += _evolving_bytes(plan, sum(kept))
     if probes:  # the weights before and after a step, and the mask to begin anew under
         training += FLOAT_BYTES * (sum(kept) + plan.num_dense) + plan.num_prunable
-        training += _moving_bytes(sum(kept))
+        training += _moving_bytes(max(sum(kept), plan.num_dense))
     return max(READING_BYTES, training)
 
 
@@ -71,6 +71,6 @@ def _evolving_bytes(plan: Plan, nnz: int) -> int:
     return plan.num_prunable + 2 * FLOAT_BYTES * nnz + GENERATOR_BYTES
 
 
-def _moving_bytes(nnz: int) -> int:
-    """Six vectors of float64 of a part of the weights, and three of the part before."""
-    return DOUBLE_BYTES * (6 * min(PART, nnz) + (3 * PART if nnz > PART else 0))
+def _moving_bytes(size: int) -> int:
+    """Six vectors of float64 of a part of so many values, and three of the part before."""
+    return DOUBLE_BYTES * (6 * min(PART, size) + (3 * PART if size > PART else 0))

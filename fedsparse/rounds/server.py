@@ -271,6 +271,11 @@ class ServerRounds:
             current.failed.add(device)
         return self.tick(now_s)
 
+    def forget_closed(self) -> None:
+        """Nothing of the round that was just closed could be read: it is to be offered again."""
+        self._closed_updates = {}
+        self._abandoned += 1
+
     def tick(self, now_s: float) -> list[Effect]:
         """What the passing of time (or the last event) brings about."""
         current = self._round

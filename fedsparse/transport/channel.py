@@ -12,11 +12,12 @@ import tempfile
 import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Final, cast
 
-from fedsparse.errors import LocalProtocolError, RemoteProtocolError
+from fedsparse.errors import LocalProtocolError, RemoteProtocolError, TransportError
 from fedsparse.transport.base import (
     Connected,
     Disconnected,
@@ -176,6 +177,7 @@ class Channel:
         self._peers: dict[str, Reassembly] = {}
         self._next_tick_s = clock() + TICK_S
         self._connected = False
+        self._announced = True
         self._timer = TransferTimer(on_transfer, clock)
 
     def start(self) -> None:
@@ -312,10 +314,20 @@ class Channel:
                 self._timer.interrupted()
 
     def _greet(self, event: Connected) -> None:
-        if self._status is not None:
-            self.send(None, self._status)
+        self._say_status()
         if not event.resumed:  # what was on its way to us is lost
             self._ask_for_missing(at_once=True)
+
+    def _say_status(self) -> None:
+        """Announce this end; where a full queue refuses it, a little later."""
+        if self._status is None:
+            return
+        try:
+            self.send(None, self._status)
+        except TransportError:
+            self._announced = False
+        else:
+            self._announced = True
 
     def _receive(self, received: Received) -> None:
         device = ""
@@ -378,11 +390,15 @@ class Channel:
             self._outbox.expire(self._clock())
             if self._connected:
                 self._ask_for_missing(at_once=False)
+            if self._connected and not self._announced:
+                self._say_status()
 
     def _ask_for_missing(self, *, at_once: bool) -> None:
+        """What a full queue refuses is asked for again when the transfer has stalled once more."""
         for device, peer in self._peers.items():
             for transfer, missing in peer.stalled(self._clock(), at_once=at_once):
-                self.send(device, Need(what="chunks", transfer=transfer, missing=missing))
+                with suppress(TransportError):
+                    self.send(device, Need(what="chunks", transfer=transfer, missing=missing))
 
 
 def status_will(topics: Topics, status: Status) -> Will:

@@ -21,7 +21,8 @@ from job_world import (
 from aggregator.job import MethodConfig
 from aggregator.spool import Spool
 from fedsparse.errors import ConfigError
-from fedsparse.wire.messages import Stage, Verdict
+from fedsparse.rounds.client import ClientRounds, Effect
+from fedsparse.wire.messages import Offer, Stage, Verdict
 
 
 def small_world(tmp_path: Path, label: object, name: str) -> World:
@@ -100,12 +101,14 @@ def test_a_broker_that_is_away_until_no_more_is_queued_for_it_ends_no_job(
         world.broker.stop()
         world.queue_is_full = True
 
-    def come_back() -> None:
+    def drain() -> None:
         world.queue_is_full = False
-        world.broker.restart()
 
+    gone_at, back_at = away
     world = small_world(tmp_path, "world", "spdst")
-    world.at_tick.update(zip(away, (leave, come_back), strict=True))
+    world.at_tick[gone_at] = leave
+    world.at_tick[back_at] = world.broker.restart
+    world.at_tick[back_at + 5] = drain  # only then, though the connection is there
     world.run()
     calm = small_world(tmp_path, "calm", "spdst")
     calm.run()
@@ -184,6 +187,7 @@ def test_a_round_goes_on_without_an_update_that_is_damaged_when_it_is_folded(
     tmp_path: Path,
 ) -> None:
     world = small_world(tmp_path, "world", "pdst")
+    world.add("third", 0.1)
 
     def damage() -> None:
         (stored,) = (world.job.output / "spool" / "1").glob("big.update")
@@ -192,10 +196,30 @@ def test_a_round_goes_on_without_an_update_that_is_damaged_when_it_is_folded(
     world.devices[1].silent_in = {1}
     world.when(lambda: has_receipt(world.devices[0]), damage)
     world.run()
-    first, *others = world.events("round_closed")
-    assert first["updates"] == 0
-    assert [event["updates"] for event in others] == [2, 2, 2]
+    assert [event["updates"] for event in world.events("round_closed")] == [1, 3, 3, 3]
     assert [event["device"] for event in world.events("update_damaged")] == ["big"]
+
+
+@pytest.mark.parametrize(("name", "round_id"), [("spdst", 0), ("ssfl", 0), ("pdst", 1)])
+def test_a_round_of_which_nothing_can_be_read_is_offered_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, round_id: int
+) -> None:
+    world = small_world(tmp_path, "world", name)
+    load, damaged = Spool.load, set[str]()
+
+    def damaged_once(spool: Spool, wanted: int, device: str) -> bytes:
+        frame = load(spool, wanted, device)
+        if wanted != round_id or device in damaged:
+            return frame
+        damaged.add(device)
+        return frame[:-1]
+
+    monkeypatch.setattr(Spool, "load", damaged_once)
+    world.run()
+    assert damaged
+    assert len(world.events("round_repeated")) == 1
+    assert {event["device"] for event in world.events("update_damaged")} == damaged
+    assert all(event["updates"] > 0 for event in world.events("round_closed"))
 
 
 def test_a_restarted_aggregator_keeps_the_deadline_of_the_round(tmp_path: Path) -> None:
@@ -221,6 +245,29 @@ def test_devices_that_waited_for_the_aggregator_have_time_to_deliver(tmp_path: P
     assert [event["updates"] for event in world.events("round_closed")] == [2, 2, 2, 2]
 
 
+def test_the_offer_of_a_round_that_goes_on_says_what_is_left_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = small_world(tmp_path, "world", "pdst")
+    world.devices[1].silent_in = {1}
+    world.when(lambda: has_receipt(world.devices[0]), kill)
+    with pytest.raises(Killed):
+        world.run()
+    world.clock.now_s += 6.0
+    heard: list[Offer] = []
+    perform = ClientRounds.offered
+
+    def hear(rounds: ClientRounds, offer: Offer) -> list[Effect]:
+        heard.append(offer)
+        return perform(rounds, offer)
+
+    monkeypatch.setattr(ClientRounds, "offered", hear)
+    world.run()
+    again = [offer.seconds_left for offer in heard if (offer.round_id, offer.attempt) == (1, 1)]
+    assert again
+    assert all(2.0 < left_s < 4.5 for left_s in again)
+
+
 def test_a_calendar_that_jumps_lengthens_no_round(tmp_path: Path) -> None:
     world = small_world(tmp_path, "world", "pdst")
     world.devices[1].silent_in = {1}
@@ -235,12 +282,17 @@ def test_a_calendar_that_jumps_lengthens_no_round(tmp_path: Path) -> None:
     assert closed_s[0] - began_s == pytest.approx(10.0, abs=0.3)
 
 
-def test_a_damaged_note_of_the_open_round_costs_the_round_only(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "note",
+    [b"{", b'{"round_id": 1, "attempt": 0, "cohort": {}, "closes_at_s": NaN}',
+     b'{"round_id": 1, "attempt": 0, "cohort": {}, "closes_at_s": "x"}'],
+)  # fmt: skip
+def test_a_damaged_note_of_the_open_round_costs_the_round_only(tmp_path: Path, note: bytes) -> None:
     world = small_world(tmp_path, "world", "pdst")
     world.when(lambda: has_receipt(world.devices[0]), kill)
     with pytest.raises(Killed):
         world.run()
-    (world.job.output / "round.json").write_bytes(b"{")
+    (world.job.output / "round.json").write_bytes(note)
     world.run()
     calm = small_world(tmp_path, "calm", "pdst")
     calm.run()

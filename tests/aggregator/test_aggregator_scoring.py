@@ -94,7 +94,7 @@ def test_updates_are_taken_in_time_while_the_gateway_scores(
     may_go_on, evaluate = threading.Event(), Evaluator.evaluate
 
     def slowly(self: Evaluator, *arguments: Any) -> Evaluation:  # noqa: ANN401
-        assert may_go_on.wait(10)
+        assert may_go_on.wait(60)
         return evaluate(self, *arguments)
 
     def in_the_next_round(update: Update, body: bytes) -> tuple[Update, bytes]:
@@ -237,7 +237,7 @@ def test_a_job_that_goes_on_scores_the_model_that_it_was_killed_over(
     killed, evaluate = threading.Event(), Evaluator.evaluate
 
     def not_before_the_kill(self: Evaluator, *arguments: Any) -> Evaluation:  # noqa: ANN401
-        assert killed.wait(10)
+        assert killed.wait(60)
         return evaluate(self, *arguments)
 
     def stop() -> None:

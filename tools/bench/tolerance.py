@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 MEMORY_SHARE: Final = 0.15  # a prediction may be off by this share, or by MEMORY_SLACK_MB
@@ -12,8 +13,10 @@ HOLDS: Final = "memory within 15 % or 1 MB, not more than 3 % below; time within
 
 
 def error(predicted: float, measured: float) -> float:
-    """How far a prediction is above what was measured, as a share of that; 0 of nothing."""
-    return predicted / measured - 1 if measured else 0.0
+    """How far a prediction is above what was measured, as a share of that."""
+    if measured:
+        return predicted / measured - 1
+    return math.inf if predicted else 0.0
 
 
 def memory_holds(predicted_mb: float, measured_mb: float) -> bool:

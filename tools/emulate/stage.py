@@ -18,7 +18,7 @@ from tools.emulate.warded import warded
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """All of it."""
+    """The parts of a run that last from its first process to its last."""
 
     boards: Boards
     children: Children

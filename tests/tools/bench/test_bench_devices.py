@@ -18,6 +18,7 @@ from tools.bench.devices.command import Results, devices_table
 from tools.bench.devices.idle import measure_idle
 from tools.bench.devices.link import LinkResult, read_link
 from tools.bench.devices.rows import Row, read_row
+from tools.bench.tolerance import memory_holds, time_holds
 from tools.cli import app
 from tools.demo.views import QuietView
 from tools.emulate.pace import Machine, find_pace
@@ -115,6 +116,12 @@ def test_a_row_holds_what_was_predicted_against_what_was_measured(tmp_path: Path
     assert row.time_holds
     assert row.promise_holds
     assert row.to_document()["limits"]["memory"] == "348 MiB, cgroup v2, estimated"
+
+
+def test_what_was_foretold_and_not_measured_does_not_hold() -> None:
+    assert not time_holds(10.0, 0.0)
+    assert not memory_holds(10.0, 0.0)
+    assert time_holds(0.0, 0.0)
 
 
 def test_rounds_at_another_level_are_not_mixed_with_the_chosen_one(tmp_path: Path) -> None:

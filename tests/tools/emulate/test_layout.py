@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-import tomllib
 from fleet_files import GOOD, fleet_from, fleet_with
 
 from edge_client.emulation.scale import TimeScale
@@ -15,6 +15,11 @@ from fedsparse.transport.config import BrokerConfig
 from tools.emulate.devices import devices_of_fleet
 from tools.emulate.fleet_file import Fleet
 from tools.emulate.layout import Layout, lay_out, write_client
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 SCALE = TimeScale(factor=1.0)
 
