@@ -15,6 +15,7 @@ FOLDER: Final = ROOT / "tests" / "edge_client" / "runtime"
 NATIVE_ONLY: Final = {
     "test_sparse_cost.py": "measures resident memory: there, the emulator's or the sanitizer's too",
     "test_auto.py": "weighs an engine whose graphs torch exports",
+    "test_step_times.py": "times engines that are made up: no kernel of ours is asked",
     "test_graph_cost.py": "measures resident memory, too",
     "test_graph_engine.py": "onnxruntime's kernels, not ours; torch exports the graphs",
     "test_engine_contract.py": "torch exports the graphs of one of the engines",
