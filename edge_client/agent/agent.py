@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import random
 import time
 from collections.abc import Sequence
 from typing import Final
@@ -308,7 +309,8 @@ class Agent:
             self._trainer = None
 
     def _upload(self) -> None:
-        self._upload_again_s = time.monotonic() + RECEIPT_S
+        wait_s = random.uniform(1.0, 1.5) * RECEIPT_S  # noqa: S311 (a fleet must not be in step)
+        self._upload_again_s = time.monotonic() + wait_s
         waiting = self._outbox.read()
         if waiting is None:
             log.error("outbox=lost; the device takes part again in the next round")

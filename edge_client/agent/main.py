@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 import time
 import uuid
 from pathlib import Path
@@ -94,8 +95,9 @@ def _connect(channel: Channel, address: str) -> None:
         try:
             channel.start()
         except TransportError as error:
-            log.warning("broker=%s unreachable=%r again_in=%.0f", address, str(error), pause_s)
-            time.sleep(pause_s)
+            wait_s = random.uniform(0.5, 1.0) * pause_s  # noqa: S311 (a fleet must not be in step)
+            log.warning("broker=%s unreachable=%r again_in=%.1f", address, str(error), wait_s)
+            time.sleep(wait_s)
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
         else:
             return

@@ -75,7 +75,11 @@ class Transport(Protocol):
         ...
 
     def receive(self, timeout_s: float) -> Event | None:
-        """The next event, or None when none came in time."""
+        """The next event, or None when none came in time.
+
+        A payload is acknowledged when the next event is asked for: what was to be done with it, on
+        the disk too, is then done. One whose consumer dies before is delivered again.
+        """
         ...
 
     def close(self) -> None:

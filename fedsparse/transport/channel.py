@@ -29,6 +29,7 @@ from fedsparse.transport.base import (
     publish_packet_bytes,
 )
 from fedsparse.transport.outbox import Outbox
+from fedsparse.transport.pace import Pace
 from fedsparse.transport.timing import Transfer, TransferTimer
 from fedsparse.wire.headers import decode_message, encode_message, encode_message_head
 from fedsparse.wire.messages import (
@@ -45,7 +46,7 @@ from fedsparse.wire.messages import (
 )
 from fedsparse.wire.reassembly import Limits, Reassembly
 from fedsparse.wire.topics import Address, Branch, Topics
-from fedsparse.wire.transfer import decode_chunk
+from fedsparse.wire.transfer import Outgoing, decode_chunk
 
 TICK_S: Final = 1.0  # how often stalled transfers are looked for, and the longest wait of `poll`
 GOODBYE_S: Final = 2.0
@@ -59,7 +60,7 @@ ALLOWED: Final[dict[Branch, tuple[type[Message], ...]]] = {
     Branch.ROUND: (Offer,),
 }
 IN_FLIGHT_DIVISOR: Final = 25  # of a transfer, 4 % are in flight at most
-LEAST_IN_FLIGHT_BYTES: Final = 64 * 1024  # smaller chunks would cost more than a cut does
+LEAST_CHUNK_BYTES: Final = 16 * 1024  # smaller ones would cost more than a cut does
 RETAINED: Final = (Branch.STATUS, Branch.ROUND)
 
 
@@ -69,28 +70,34 @@ class ChannelOptions:
 
     Attributes:
         inline_bytes: the largest frame that is sent whole.
-        chunk_bytes: the largest payload of a chunk; 96 KiB suits brokers with a limit of 128 kB.
-        window, total_window: chunks in flight at most, to one peer and to all together.
+        chunk_bytes: the largest payload of a chunk: others wait for one at least.
+        window: chunks of the smallest transfers in flight at most.
+        in_flight_bytes: of all transfers together, however fast the link.
         limits: of what a peer may have open here.
     """
 
     inline_bytes: int = 64 * 1024
-    chunk_bytes: int = 256 * 1024
+    chunk_bytes: int = 64 * 1024
     window: int = 4
-    total_window: int = 64
+    in_flight_bytes: int = 16 * 1024 * 1024
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
         largest = MAX_PAYLOAD_BYTES - 1024  # a chunk's header is smaller than that
         if not 0 < self.inline_bytes <= MAX_PAYLOAD_BYTES or not 0 < self.chunk_bytes <= largest:
             raise ValueError(f"inline_bytes and chunk_bytes must be 1 to {largest}")
-        if self.window < 1 or self.total_window < self.window:
-            raise ValueError("1 <= window <= total_window must hold")
+        if self.window < 1 or self.in_flight_bytes < 1:
+            raise ValueError("window and in_flight_bytes must be at least 1")
 
-    def chunk_size(self, size_bytes: int) -> int:
-        """Payload of the chunks of a frame: with a window in flight, a cut costs little of it."""
-        in_flight = max(LEAST_IN_FLIGHT_BYTES, size_bytes // IN_FLIGHT_DIVISOR)
-        return min(self.chunk_bytes, max(1, in_flight // self.window))
+    def cut(self, size_bytes: int) -> tuple[int, int]:
+        """How a frame is cut: the payload of its chunks, and how many are in flight at most.
+
+        4 % of it may be in flight, so that a lost connection costs little. It follows from the size
+        alone: who sends it again, after a restart too, sends the same chunks.
+        """
+        in_flight = size_bytes // IN_FLIGHT_DIVISOR
+        chunk = min(self.chunk_bytes, max(LEAST_CHUNK_BYTES, in_flight // self.window))
+        return chunk, max(self.window, in_flight // chunk)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,8 +178,9 @@ class Channel:
         self._options = options or ChannelOptions()
         self._clock = clock
         self._events: deque[ChannelEvent] = deque()
-        self._outbox = Outbox(self._options.window, self._options.limits)
+        self._outbox = Outbox(self._options.limits)
         self._chunks: dict[int, tuple[str, str, int]] = {}  # handle -> peer, transfer, index
+        self._pace = Pace(clock, self._options.in_flight_bytes)
         self._unacknowledged: set[int] = set()
         self._peers: dict[str, Reassembly] = {}
         self._next_tick_s = clock() + TICK_S
@@ -216,8 +224,9 @@ class Channel:
             if self._connected:
                 self._timer.sending(handle, len(frame))
         else:
-            size = self._options.chunk_size(len(head) + len(body))
-            self._outbox.put(peer, (head, body), size, self._clock())
+            chunk_bytes, window = self._options.cut(len(head) + len(body))
+            outgoing = Outgoing((head, body), chunk_bytes=chunk_bytes, window=window)
+            self._outbox.put(peer, outgoing, self._clock())
             self._pump()
 
     def announce(self, decision: LastDecision) -> None:
@@ -248,6 +257,7 @@ class Channel:
         """Wait until the broker has taken everything that was sent; whether it did in time."""
         end_s = self._clock() + timeout_s
         while self._unacknowledged or not self._outbox.done:
+            self._pump()
             left_s = end_s - self._clock()
             event = self._transport.receive(max(0.0, left_s))
             if event is None:
@@ -286,20 +296,26 @@ class Channel:
         return handle
 
     def _pump(self) -> None:
-        """Send chunks as far as the windows allow."""
-        room = self._options.total_window - len(self._chunks)
+        """Send chunks as far as windows and pace allow; what a full queue refuses goes later."""
         branch = Branch.UP if self._device else Branch.DOWN
-        for peer, transfer, index, frame in self._outbox.next_chunks(room):
-            topic = self._topics.chunk(branch, peer, transfer, index)
-            self._chunks[self._publish(peer, topic, frame)] = (peer, transfer, index)
+        for due in self._outbox.due_chunks(self._pace.allows):
+            topic = self._topics.chunk(branch, due.peer, due.transfer, due.index)
+            try:
+                handle = self._publish(due.peer, topic, due.frame)
+            except TransportError:
+                self._outbox.put_back(due)
+                return
+            self._chunks[handle] = (due.peer, due.transfer, due.index)
+            self._pace.sending(handle, due.payload_bytes)
             if self._connected:
-                self._timer.sending((peer, transfer), len(frame))
+                self._timer.sending((due.peer, due.transfer), len(due.frame))
 
     def _handle(self, event: Event) -> None:
         if isinstance(event, Received):
             self._receive(event)
         elif isinstance(event, Published):
             self._unacknowledged.discard(event.handle)
+            self._pace.acknowledged(event.handle)
             self._timer.done(event.handle, sent=True)
             if chunk := self._chunks.pop(event.handle, None):
                 if self._outbox.acknowledged(*chunk):
@@ -308,6 +324,7 @@ class Channel:
         else:
             self._events.append(event)
             self._connected = isinstance(event, Connected)
+            self._pace.interrupted()
             if isinstance(event, Connected):
                 self._greet(event)
             else:
@@ -388,6 +405,7 @@ class Channel:
         if self._clock() >= self._next_tick_s:
             self._next_tick_s = self._clock() + TICK_S
             self._outbox.expire(self._clock())
+            self._pump()
             if self._connected:
                 self._ask_for_missing(at_once=False)
             if self._connected and not self._announced:

@@ -95,6 +95,7 @@ class MemoryBroker:
         session = self._sessions.get(client.client_id)
         if session is not None and session.client is client:
             session.client = None
+            session.waiting[:0] = client.unacknowledged
             if client.clean_session or not self._sessions_kept:
                 del self._sessions[client.client_id]
 
@@ -134,6 +135,7 @@ class MemoryTransport:
         self._broker = broker
         self._filters: list[str] = []
         self._events: deque[Event] = deque()
+        self._handed_out: Received | None = None
         self._unsent: deque[tuple[int, str, bytes, bool]] = deque()
         self._handles = itertools.count(1)
         self._connected = False
@@ -160,13 +162,28 @@ class MemoryTransport:
         return handle
 
     def receive(self, timeout_s: float) -> Event | None:
-        """The next event, or None at once: nothing can come while the only thread waits."""
+        """The next event, or None at once: nothing can come while the only thread waits.
+
+        The one before is then acknowledged.
+        """
+        self._handed_out = None
         if not self._events and not self._connected and not self._closed and self._broker.running:
             self._connect()
-        return self._events.popleft() if self._events else None
+        event = self._events.popleft() if self._events else None
+        self._handed_out = event if isinstance(event, Received) else None
+        return event
+
+    @property
+    def unacknowledged(self) -> list[Received]:
+        """What a broker with a session delivers again: of this connection, and not retained."""
+        came: list[Event | None] = [self._handed_out]
+        for event in self._events:
+            came = [] if isinstance(event, Connected) else [*came, event]
+        return [one for one in came if isinstance(one, Received) and not one.retained]
 
     def close(self) -> None:
         """Say goodbye; the will is not published."""
+        self._handed_out = None
         self._broker.detach(self)
         self._connected = False
         self._closed = True
@@ -178,6 +195,7 @@ class MemoryTransport:
     def broken_off(self, reason: str) -> None:
         """The broker has cut the connection."""
         self._connected = False
+        self._handed_out = None
         self._events.append(Disconnected(reason=reason))
 
     def _connect(self) -> None:

@@ -2,8 +2,10 @@
 
 paho's network thread runs callbacks; an exception in one would end that thread while the client
 still says that it is connected, and long work would starve the keepalive. So they only enqueue,
-and `receive` watches the thread. A payload is acknowledged when `receive` hands it out, so that a
-slow consumer is spared by the broker's in-flight limit instead of filling its own memory.
+and `receive` watches the thread. A payload is acknowledged when the consumer asks for the next
+event: it has then done with it what it wanted to, on the disk too. So one that dies over a payload
+is given it again, and a slow one is spared by the broker's in-flight limit instead of filling its
+own memory.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import logging
 import queue
 import random
 import threading
+from dataclasses import dataclass
 from typing import Final
 
 import paho.mqtt.client as paho
@@ -32,9 +35,19 @@ from fedsparse.transport.config import BrokerConfig
 QOS: Final = 1
 EVENTS_KEPT: Final = 8_192
 PAYLOADS_QUEUED: Final = 2_048
+SPREAD: Final = 4.0
 logger = logging.getLogger(__name__)
 
-_Queued = tuple[Event, int]  # with the packet id to acknowledge, or 0
+
+@dataclass(frozen=True, slots=True)
+class _Receipt:
+    """What is to be acknowledged, and on which connection: ids are those of a session."""
+
+    packet_id: int
+    connection: int
+
+
+_Queued = tuple[Event, _Receipt | None]
 
 
 class _NoTls:
@@ -92,7 +105,10 @@ class MqttTransport:
         will: what to publish when we vanish.
         clean_session: whether the broker forgets us when we disconnect.
         connect_timeout_s: how long `start` waits for the broker's answer.
-        reconnect_s: shortest and longest pause between attempts to reconnect; they double.
+        reconnect_s: first and longest pause between attempts to reconnect; they double. Both are
+            drawn anew for every connection: half to `SPREAD` times the first, three quarters of the
+            longest at least.
+        rng: draws the pauses.
     """
 
     def __init__(
@@ -103,12 +119,16 @@ class MqttTransport:
         will: Will | None = None,
         clean_session: bool = False,
         connect_timeout_s: float = 10.0,
-        reconnect_s: tuple[int, int] = (1, 120),
+        reconnect_s: tuple[float, float] = (1.0, 120.0),
+        rng: random.Random | None = None,
     ) -> None:
         self._broker = broker
         self._timeout_s = connect_timeout_s
         self._reconnect_s = reconnect_s
-        self._events: queue.Queue[_Queued] = queue.Queue(EVENTS_KEPT)
+        self._rng = rng or random.Random()  # noqa: S311 (no secret)
+        self._events: queue.Queue[_Queued] = queue.Queue()
+        self._connection = 0
+        self._handed_out: _Receipt | None = None
         self._filters: list[str] = []
         self._answered = threading.Event()
         self._refusal = ""
@@ -133,6 +153,7 @@ class MqttTransport:
             client.will_set(will.topic, will.payload, QOS, will.retain)
         client.stopped = threading.Event()
         client.max_queued_messages_set(PAYLOADS_QUEUED)
+        client.max_inflight_messages_set(0)  # the channel paces its chunks; others overtake them
         client.connect_timeout = self._timeout_s
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
@@ -189,42 +210,49 @@ class MqttTransport:
         return info.mid
 
     def receive(self, timeout_s: float) -> Event | None:
-        """The next event, or None when none came in time."""
+        """The next event, or None when none came in time; the one before is then acknowledged."""
         self._watch_thread()
+        self._acknowledge()
         try:
-            event, packet_id = self._events.get(timeout=max(0.0, timeout_s))
+            event, self._handed_out = self._events.get(timeout=max(0.0, timeout_s))
         except queue.Empty:
             return None
-        if packet_id:
-            self._client.ack(packet_id, QOS)
         return event
 
     def close(self) -> None:
-        """Say goodbye (the will is then not published) and end the connection."""
+        """Say goodbye (the will is then not published) and end the connection.
+
+        What was handed out last is not acknowledged: its consumer may have failed over it.
+        """
         self._started = False
         self._client.disconnect()
         self._client.loop_stop()
         self._client.release()
 
+    def _acknowledge(self) -> None:
+        """Of a connection that is gone nothing: the broker sends it again, or has forgotten us."""
+        receipt, self._handed_out = self._handed_out, None
+        if receipt is not None and receipt.connection == self._connection:
+            self._client.ack(receipt.packet_id, QOS)
+
     def _watch_thread(self) -> None:
         if not self._started or not self._client.ended:
             return
         self._enqueue(Disconnected(reason="the network thread has stopped; it is started again"))
+        self._connection += 1
         broker = self._broker
         self._client.connect_async(broker.host, broker.port, broker.keepalive_s)
         self._client.loop_start()
 
     def _spread_reconnects(self) -> None:
-        """Devices that lost one broker must not all come back in the same second."""
+        """Devices that lost one broker must not come back in the same second, nor in step later."""
         shortest, longest = self._reconnect_s
-        spread = random.randint(0, longest // 4)  # noqa: S311 (no secret)
-        self._client.reconnect_delay_set(shortest, max(shortest, longest - spread))
+        first = self._rng.uniform(0.5, SPREAD) * shortest
+        last = self._rng.uniform(0.75, 1.0) * longest
+        self._client.reconnect_delay_set(first, max(first, last))  # type: ignore[arg-type]
 
-    def _enqueue(self, event: Event, packet_id: int = 0) -> None:
-        try:
-            self._events.put_nowait((event, packet_id))
-        except queue.Full:  # not acknowledged: a broker with a session sends it again
-            logger.error("%d events wait: %s is lost", EVENTS_KEPT, type(event).__name__)
+    def _enqueue(self, event: Event, receipt: _Receipt | None = None) -> None:
+        self._events.put((event, receipt))
 
     def _on_connect(
         self, client: paho.Client, userdata: object, flags: paho.ConnectFlags, reason: ReasonCode,
@@ -235,6 +263,8 @@ class MqttTransport:
         else:
             for topic_filter in self._filters:
                 client.subscribe(topic_filter, QOS)
+            self._refusal = ""
+            self._spread_reconnects()
             self._enqueue(Connected(resumed=flags.session_present))
         self._answered.set()
 
@@ -242,6 +272,7 @@ class MqttTransport:
         self, client: paho.Client, userdata: object, flags: paho.DisconnectFlags,
         reason: ReasonCode, properties: object,
     ) -> None:  # fmt: skip
+        self._connection += 1  # what came on it is not to be acknowledged on another
         self._enqueue(Disconnected(reason=self._refusal or str(reason)))
 
     def _on_message(self, client: paho.Client, userdata: object, message: paho.MQTTMessage) -> None:
@@ -251,8 +282,12 @@ class MqttTransport:
             logger.warning("a topic that is not UTF-8 is ignored")
             client.ack(message.mid, message.qos)
             return
+        if self._events.qsize() >= EVENTS_KEPT:  # the broker delivers it again when we reconnect
+            logger.error("%d events wait: a payload is dropped", EVENTS_KEPT)
+            return
         received = Received(topic=topic, payload=bytes(message.payload), retained=message.retain)
-        self._enqueue(received, message.mid if message.qos else 0)
+        receipt = _Receipt(message.mid, self._connection) if message.qos else None
+        self._enqueue(received, receipt)
 
     def _on_publish(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from fedsparse.wire.reassembly import Limits
@@ -15,16 +15,25 @@ class _Entry:
     touched_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class DueChunk:
+    """A chunk that is to be sent now."""
+
+    peer: str
+    transfer: str
+    index: int
+    frame: bytes
+    payload_bytes: int
+
+
 class Outbox:
     """Transfers by peer; one is kept for a while after it was sent, for what gets lost behind it.
 
     Args:
-        window: chunks in flight at most to one peer and transfer.
         limits: a peer has so many open at the other end; more are not kept here either.
     """
 
-    def __init__(self, window: int, limits: Limits) -> None:
-        self._window = window
+    def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._entries: dict[tuple[str, str], _Entry] = {}  # in the order in which they were put
 
@@ -33,11 +42,11 @@ class Outbox:
         """Whether the broker has acknowledged all chunks."""
         return all(entry.outgoing.done for entry in self._entries.values())
 
-    def put(self, peer: str, pieces: Sequence[bytes], chunk_bytes: int, now_s: float) -> None:
+    def put(self, peer: str, outgoing: Outgoing, now_s: float) -> None:
         """Start a transfer; one that is under way already just goes on."""
-        outgoing = Outgoing(pieces, chunk_bytes=chunk_bytes, window=self._window)
         key = (peer, outgoing.transfer)
-        if key in self._entries and not self._entries[key].outgoing.done:
+        before = self._entries.get(key)
+        if before is not None and not before.outgoing.done:
             return
         self._entries.pop(key, None)
         others = [other for other in self._entries if other[0] == peer]
@@ -45,14 +54,24 @@ class Outbox:
             del self._entries[other]
         self._entries[key] = _Entry(outgoing=outgoing, touched_s=now_s)
 
-    def next_chunks(self, room: int) -> Iterator[tuple[str, str, int, bytes]]:
-        """At most `room` chunks that may be sent now, as (peer, transfer, index, frame)."""
+    def due_chunks(self, allows: Callable[[int], bool]) -> Iterator[DueChunk]:
+        """The chunks that may be sent now, transfer by transfer in their order.
+
+        Args:
+            allows: whether so many bytes more may be sent; asked before each chunk.
+        """
         for (peer, transfer), entry in list(self._entries.items()):
-            if room <= 0:
-                return
-            for index, frame in entry.outgoing.next_chunks(room):
-                room -= 1
-                yield peer, transfer, index, frame
+            outgoing = entry.outgoing
+            while outgoing.may_send:
+                if not allows(outgoing.chunk_bytes):
+                    return  # nor what comes after: smaller chunks must not keep it waiting
+                index, frame = outgoing.next_chunk()
+                yield DueChunk(peer, transfer, index, frame, outgoing.chunk_bytes)
+
+    def put_back(self, due: DueChunk) -> None:
+        """A chunk that was to be sent was not."""
+        if entry := self._entries.get((due.peer, due.transfer)):
+            entry.outgoing.put_back(due.index)
 
     def acknowledged(self, peer: str, transfer: str, index: int) -> bool:
         """The broker has taken a chunk; True where it has all of them now."""

@@ -95,6 +95,11 @@ class Outgoing:
         pieces: what the frame is made of, one after the other; they are not copied.
         chunk_bytes: payload of a chunk.
         window: chunks in flight at most.
+
+    Attributes:
+        total: bytes of the frame.
+        count: of the chunks.
+        chunk_bytes: payload of each but the last.
     """
 
     def __init__(
@@ -102,7 +107,7 @@ class Outgoing:
     ) -> None:
         self._pieces = tuple(memoryview(piece) for piece in pieces)
         self.total = sum(len(piece) for piece in self._pieces)
-        self._chunk_bytes = chunk_bytes
+        self.chunk_bytes = chunk_bytes
         self._window = window
         self.count = -(-self.total // chunk_bytes)
         if not 0 < self.count <= MAX_CHUNKS:
@@ -124,12 +129,26 @@ class Outgoing:
         """Whether the broker has acknowledged all chunks; the receiver may still miss some."""
         return not self._waiting and not self._in_flight
 
-    def next_chunks(self, room: int = MAX_CHUNKS) -> Iterator[tuple[int, bytes]]:
-        """The chunks that may be sent now, `room` at most, as (index, frame)."""
-        for _ in range(min(room, len(self._waiting), self._window - len(self._in_flight))):
-            index = self._waiting.pop()
-            self._in_flight.add(index)
-            yield index, self._encode(index)
+    @property
+    def may_send(self) -> bool:
+        """Whether a chunk waits, and the window has room for it."""
+        return bool(self._waiting) and len(self._in_flight) < self._window
+
+    def next_chunk(self) -> tuple[int, bytes]:
+        """A chunk that may be sent now, as (index, frame)."""
+        index = self._waiting.pop()
+        self._in_flight.add(index)
+        return index, self._encode(index)
+
+    def next_chunks(self) -> Iterator[tuple[int, bytes]]:
+        """All chunks that may be sent now."""
+        while self.may_send:
+            yield self.next_chunk()
+
+    def put_back(self, index: int) -> None:
+        """Chunk `index` was not sent after all: it comes next."""
+        self._in_flight.discard(index)
+        self._waiting.append(index)
 
     def acknowledged(self, index: int) -> None:
         """The broker has taken chunk `index`."""
@@ -148,8 +167,8 @@ class Outgoing:
         self._waiting = sorted(again, reverse=True)
 
     def _encode(self, index: int) -> bytes:
-        offset = index * self._chunk_bytes
-        payload = self._slice(offset, min(self._chunk_bytes, self.total - offset))
+        offset = index * self.chunk_bytes
+        payload = self._slice(offset, min(self.chunk_bytes, self.total - offset))
         header = {
             "id": self._digest, "i": index, "n": self.count, "o": offset, "b": self.total,
             "c": zlib.crc32(payload),

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from fedsparse.errors import LocalProtocolError
+from fedsparse.errors import LocalProtocolError, TransportError
 from fedsparse.transport.base import Connected, Disconnected, publish_packet_bytes
 from fedsparse.transport.channel import (
     MAX_PAYLOAD_BYTES,
@@ -43,7 +44,7 @@ from fedsparse.wire.transfer import Outgoing
 
 TOPICS = Topics("home")
 DIGEST = hashlib.sha256(b"").hexdigest()
-SMALL = ChannelOptions(inline_bytes=500, chunk_bytes=100, window=2, total_window=3)
+SMALL = ChannelOptions(inline_bytes=500, chunk_bytes=100, window=2, in_flight_bytes=350)
 FAILURE = Failure(job="watch", round_id=1, reason="x")
 RECEIPT = Receipt(job="watch", round_id=1, update_digest=DIGEST, verdict=Verdict.ACCEPTED)
 
@@ -240,6 +241,69 @@ def test_the_windows_bound_what_is_in_flight(world: World) -> None:
     assert delivered(*devices, world.gateway) == [task(body)] * 3
 
 
+def test_a_chunk_that_a_full_queue_refuses_goes_later(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = world.device("pi")
+    drain(device, world.gateway)
+    transport = world.transports["pi"]
+    publish, refused = transport.publish, 0
+
+    def sometimes(topic: str, payload: bytes, *, retain: bool = False) -> int:
+        nonlocal refused
+        if refused < 3 and "/chunk/" in topic:
+            refused += 1
+            raise TransportError("too many payloads wait")
+        return publish(topic, payload, retain=retain)
+
+    monkeypatch.setattr(transport, "publish", sometimes)
+    body = bytes(2_000)
+    device.send(None, update(body), body)
+    assert delivered(device, world.gateway) == []
+    for _ in range(2):
+        world.now_s += 1.5
+        assert delivered(device, world.gateway) == []
+    world.now_s += 1.5
+    assert delivered(device, world.gateway) == [update(body)]
+    assert refused == 3
+
+
+def test_a_transfer_goes_on_where_its_sender_was_restarted_in_mid_transfer(world: World) -> None:
+    """Its chunks are the same, whatever its link was like."""
+    body = random.Random(3).randbytes(200_000)
+    device = world.device("pi", ChannelOptions())
+    drain(device, world.gateway)
+    frame = encode_message(update(body), body)
+    for index in (3, 7):
+        world.broker.lose.add(
+            TOPICS.chunk(Branch.UP, "pi", hashlib.sha256(frame).hexdigest(), index)
+        )
+    device.send(None, update(body), body)
+    assert delivered(device, world.gateway) == []
+    world.broker.cut(world.transports["pi"])
+    again = world.device("pi", ChannelOptions())
+    drain(again, world.gateway)
+    again._pace.limit_bytes = 16_384
+    before = again.traffic["pi"].sent_bytes
+    again.send(None, update(body), body)
+    assert update(body) in delivered(again, world.gateway)
+    assert again.traffic["pi"].sent_bytes > before
+    assert world.gateway.rejected == {}
+
+
+def test_small_chunks_do_not_keep_larger_ones_waiting_that_came_before(world: World) -> None:
+    device = world.device("pi", replace(SMALL, in_flight_bytes=650))
+    drain(device, world.gateway)
+    large, small = bytes(2_000), bytes(1_000)
+    device._options = replace(SMALL, window=1, chunk_bytes=400)
+    device.send(None, update(large), large)
+    device._options = SMALL
+    device.send(None, update(small), small)
+    assert len(device._chunks) == 1 + 2
+    device._pace.limit_bytes = device._pace._most_bytes = 350  # less than a large chunk
+    assert delivered(device, world.gateway) == [update(large), update(small)]
+
+
 def test_lost_chunks_are_asked_for_and_sent_again(world: World) -> None:
     device = world.device("pi")
     drain(device, world.gateway)
@@ -409,7 +473,12 @@ def test_flush_waits_for_the_broker(world: World) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"inline_bytes": 0}, {"chunk_bytes": MAX_PAYLOAD_BYTES}, {"window": 0}, {"total_window": 1}],
+    [
+        {"inline_bytes": 0},
+        {"chunk_bytes": MAX_PAYLOAD_BYTES},
+        {"window": 0},
+        {"in_flight_bytes": 0},
+    ],
 )
 def test_senseless_options_are_refused(options: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="must"):
@@ -417,13 +486,15 @@ def test_senseless_options_are_refused(options: dict[str, int]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("size_bytes", "chunk"),
-    [(70_000, 16_384), (1_600_000, 16_384), (8_000_000, 80_000), (100_000_000, 262_144)],
-)
-def test_a_window_of_chunks_is_a_small_part_of_a_transfer(size_bytes: int, chunk: int) -> None:
-    options = ChannelOptions()
-    assert options.chunk_size(size_bytes) == chunk
-    assert ChannelOptions(chunk_bytes=1_000).chunk_size(size_bytes) == 1_000
+    ("size_bytes", "chunk_bytes", "window"),
+    [(70_000, 16_384, 4), (1_600_000, 16_384, 4), (4_000_000, 40_000, 4), (8_000_000, 65_536, 4),
+     (45_000_000, 65_536, 27)],
+)  # fmt: skip
+def test_a_window_of_chunks_is_a_small_part_of_a_transfer(
+    size_bytes: int, chunk_bytes: int, window: int
+) -> None:
+    assert ChannelOptions().cut(size_bytes) == (chunk_bytes, window)
+    assert ChannelOptions(chunk_bytes=1_000).cut(70_000) == (1_000, 4)
 
 
 @pytest.mark.parametrize(("body_bytes", "chunk_bytes"), [(70_000, 16_384), (4_000_000, 40_001)])
@@ -434,7 +505,7 @@ def test_chunks_on_their_way_are_as_large_as_the_rule_says(
     body = bytes(body_bytes)
     device.send(None, update(body), body)
     [entry] = device._outbox._entries.values()
-    assert entry.outgoing._chunk_bytes == chunk_bytes
+    assert entry.outgoing.chunk_bytes == chunk_bytes
     assert update(body) in delivered(device, world.gateway)
 
 

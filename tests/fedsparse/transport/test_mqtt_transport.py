@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -14,8 +17,28 @@ import pytest
 from fedsparse.errors import ConfigError, TransportError
 from fedsparse.transport.base import Connected, Disconnected, Published, Received
 from fedsparse.transport.config import BrokerConfig
-from fedsparse.transport.mqtt import MqttTransport
+from fedsparse.transport.mqtt import SPREAD, MqttTransport
 from tools.broker import Login, RunningBroker, find_mosquitto, start_broker
+
+ROOT = Path(__file__).parents[3]
+
+# Hears of a topic, and dies over a certain payload, though it has time to acknowledge it.
+CONSUMER = """
+import os, signal, sys, time
+from fedsparse.transport.base import Received
+from fedsparse.transport.config import BrokerConfig
+from fedsparse.transport.mqtt import SPREAD, MqttTransport
+transport = MqttTransport(BrokerConfig(port=int(sys.argv[1])), client_id="reader")
+transport.subscribe("t")
+transport.start()
+while True:
+    event = transport.receive(1.0)
+    if isinstance(event, Received):
+        print(event.payload.decode(), flush=True)
+        if event.payload == b"deadly":
+            time.sleep(0.2)
+            os.kill(os.getpid(), signal.SIGKILL)
+"""
 
 
 @pytest.fixture
@@ -133,7 +156,7 @@ def test_a_dead_network_thread_is_noticed_and_started_again(
 
 
 @pytest.mark.skipif(find_mosquitto() is None, reason="sudo apt install mosquitto")
-def test_payloads_are_acknowledged_only_when_they_are_handed_out(broker: RunningBroker) -> None:
+def test_no_more_payloads_come_than_were_dealt_with(broker: RunningBroker) -> None:
     config = BrokerConfig(port=broker.port)
     slow = MqttTransport(config, client_id="slow")
     slow.subscribe("t")
@@ -153,6 +176,84 @@ def test_payloads_are_acknowledged_only_when_they_are_handed_out(broker: Running
     )
     slow.close()
     writer.close()
+
+
+@pytest.mark.skipif(find_mosquitto() is None, reason="sudo apt install mosquitto")
+def test_a_payload_whose_consumer_died_over_it_is_delivered_again(broker: RunningBroker) -> None:
+    """It is acknowledged when the next event is asked for, and not before."""
+    writer = MqttTransport(BrokerConfig(port=broker.port), client_id="writer")
+    writer.start()
+    writer.publish("t", b"hello", retain=True)
+    for again in (False, True):
+        command = [sys.executable, "-c", CONSUMER, str(broker.port)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as consumer:
+            try:
+                assert consumer.stdout is not None
+                if not again:
+                    assert consumer.stdout.readline() == "hello\n"  # it is subscribed
+                    writer.publish("t", b"deadly")
+                heard, _ = consumer.communicate(timeout=30)
+            finally:
+                consumer.kill()
+        assert "deadly" in heard.split()
+        assert consumer.returncode == -signal.SIGKILL
+    writer.close()
+
+
+@pytest.mark.skipif(find_mosquitto() is None, reason="sudo apt install mosquitto")
+def test_an_acknowledgement_is_for_the_connection_on_which_the_payload_came(
+    broker: RunningBroker,
+) -> None:
+    """After a cut the broker delivers again what it has no acknowledgement of, and only that."""
+    transport = MqttTransport(
+        BrokerConfig(port=broker.port), client_id="reader", reconnect_s=(0.1, 1.0)
+    )
+    transport.subscribe("t")
+    transport.start()
+    await_event(transport, Connected)
+    writer = MqttTransport(BrokerConfig(port=broker.port), client_id="writer")
+    writer.start()
+    for payload in (b"1", b"2"):
+        writer.publish("t", payload)
+    for payload in (b"1", b"2"):  # asking for the second acknowledges the first
+        event = await_event(transport, Received)
+        assert isinstance(event, Received)
+        assert event.payload == payload
+    while transport._client.want_write():
+        time.sleep(0.001)
+    for _ in range(3):  # what has left before is with the broker when these are
+        writer.publish("probe", b"")
+        await_event(writer, Published)
+    connection = transport._client.socket()
+    assert connection is not None
+    connection.shutdown(socket.SHUT_RDWR)
+    await_event(transport, Disconnected)  # asks for more: "2" came on another connection
+    await_event(transport, Connected)
+    again = await_event(transport, Received)
+    assert isinstance(again, Received)
+    assert again.payload == b"2"
+    transport.publish("t", b"3")
+    last = await_event(transport, Received)
+    assert isinstance(last, Received)
+    assert last.payload == b"3"
+    transport.close()
+    writer.close()
+
+
+def test_a_fleet_that_lost_its_broker_does_not_come_back_in_step(tmp_path: Path) -> None:
+    """The pauses before the first attempt are spread over seconds; a refusal begins none anew."""
+    running = start_broker(tmp_path / "broker")
+    fleet = [MqttTransport(BrokerConfig(port=running.port), client_id=f"d{i}") for i in range(20)]
+    for transport in fleet:
+        transport.start()
+        await_event(transport, Connected)
+    running.stop()
+    pauses = sorted(transport._client._reconnect_min_delay for transport in fleet)
+    assert pauses[0] >= 0.5
+    assert pauses[-1] <= SPREAD
+    assert pauses[15] - pauses[5] > 0.5
+    for transport in fleet:
+        transport.close()
 
 
 def test_closing_ends_the_network_thread(broker: RunningBroker) -> None:
