@@ -77,7 +77,7 @@ class ProcessHarness:
             client_id=client_id,
             will=will,
             clean_session=clean_session,
-            reconnect_s=(1, 1),
+            reconnect_s=(0.25, 1.0),
         )
         self._clients.append(transport)
         return transport

