@@ -10,6 +10,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
+
 from edge_client.emulation.confine import confine
 from edge_client.emulation.link import Link
 from edge_client.emulation.place import Place
@@ -21,6 +23,8 @@ from fedsparse.transport.mqtt import MqttTransport
 from fedsparse.wire.messages import Failure, Part, Stage, Update
 from fedsparse.wire.topics import Topics
 from tools.broker import start_broker
+
+pytestmark = pytest.mark.e2e
 
 TOPICS = Topics("site")
 BODY = random.Random(1).randbytes(8_000_000)
