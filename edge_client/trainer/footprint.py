@@ -18,6 +18,9 @@ TASK_BYTES: Final = 1_600_000
 READING_BYTES: Final = 3_150_000
 GENERATOR_BYTES: Final = 3_500_000
 DOUBLE_BYTES: Final = 8
+MOVING_BYTES: Final = (
+    300_000  # the code that moves weights by hand; from 0 to 600_000 by the Python
+)
 INDEX_BYTES: Final = 8  # of a label, and of the number of a sample
 
 
@@ -73,4 +76,5 @@ def _evolving_bytes(plan: Plan, nnz: int) -> int:
 
 def _moving_bytes(size: int) -> int:
     """Six vectors of float64 of a part of so many values, and three of the part before."""
-    return DOUBLE_BYTES * (6 * min(PART, size) + (3 * PART if size > PART else 0))
+    vectors = 6 * min(PART, size) + (3 * PART if size > PART else 0)
+    return MOVING_BYTES + DOUBLE_BYTES * vectors
