@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ import numpy as np
 from aggregator.accumulate import Folded
 from aggregator.mask_folder import MaskFolder
 from aggregator.updates import Base
+from fedsparse.body import Body, Bytes
 from fedsparse.methods.method import Method
 from fedsparse.methods.state import ServerState
 from fedsparse.methods.statistics import LevelStatistics, running_positions
@@ -66,7 +66,7 @@ class GlobalModel:
             if (mask := self._shelf_folder.load(digest)) is not None
         }
         # (digest, level, encoding) -> the level's values under that mask
-        self._values: dict[tuple[str, float, Encoding], bytes] = {}
+        self._values: dict[tuple[str, float, Encoding], Body] = {}
         self._replace(state)
 
     @property
@@ -107,7 +107,7 @@ class GlobalModel:
             return self._own_folder.load(digest)
         return unpack(bits, self.plan.num_prunable)
 
-    def values_under(self, digest: str, level: float, encoding: Encoding) -> bytes:
+    def values_under(self, digest: str, level: float, encoding: Encoding) -> Body:
         """A level's values under a known mask; for a shared one they are encoded once.
 
         The same bytes every time, in another process too: a device's change names them.
@@ -117,11 +117,13 @@ class GlobalModel:
         mask = self._mask(digest)
         weights = self._state.weights_at(level)
         draws = random.Random(f"{encoding.seed}/{digest}")  # noqa: S311 (a draw, not a secret)
-        values = encode_values(
-            Weights(prunable=weights.prunable[mask], dense=weights.dense),
-            encoding.codec,
-            counts_of(self.plan, mask),
-            draws.randbytes,
+        values = Bytes(
+            encode_values(
+                Weights(prunable=weights.prunable[mask], dense=weights.dense),
+                encoding.codec,
+                counts_of(self.plan, mask),
+                draws.randbytes,
+            )
         )
         if digest in self._digests.values():
             self._values[digest, level, encoding] = values
@@ -129,9 +131,8 @@ class GlobalModel:
 
     def base_under(self, digest: str, level: float, encoding: Encoding) -> Base:
         """What a device that was sent the values under a known mask sends a change of."""
-        sent = self.values_under(digest, level, encoding)
         return Base(
-            digest=hashlib.sha256(sent).hexdigest(),
+            digest=self.values_under(digest, level, encoding).digest,
             kept=self._state.weights.prunable[self._mask(digest)],
         )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
 import time
@@ -22,14 +21,14 @@ from aggregator.spool import Spool
 from aggregator.tasks import Addressee, encoding_of, make_task, plan_task
 from aggregator.traffic import Traffic
 from aggregator.updates import Asked, Contribution, read_update
+from fedsparse.body import NO_BODY, Body
 from fedsparse.errors import LocalProtocolError, RemoteProtocolError, TransportError
 from fedsparse.plan import Plan
 from fedsparse.rounds import server
 from fedsparse.rounds.server import Phase, ServerRounds
 from fedsparse.transport.base import Connected, Disconnected
-from fedsparse.transport.channel import Channel, Delivered, Rejected
+from fedsparse.transport.channel import Announced, Channel, Delivered, Rejected
 from fedsparse.types import BoolArray
-from fedsparse.wire.headers import decode_message
 from fedsparse.wire.messages import (
     MAX_TEXT,
     Failure,
@@ -157,6 +156,8 @@ class Aggregator:
             LONGEST_WAIT_S, self._machine.next_tick_s(now_s), max(0.0, self._reopen_s - now_s)
         )
         match self._channel.poll(wait_s):
+            case Announced() as announced:
+                self._on_announced(announced)
             case Delivered() as delivered:
                 self._on_message(delivered)
             case Rejected(device=device, reason=reason):
@@ -254,7 +255,7 @@ class Aggregator:
         self._offer_again_s = math.inf if is_out else now_s + LONGEST_WAIT_S
         return offer
 
-    def _send(self, device: str | None, message: Message, body: bytes = b"") -> bool:
+    def _send(self, device: str | None, message: Message, body: Body = NO_BODY) -> bool:
         """Send; whether that could be taken. If not, the next offer makes devices ask for it."""
         try:
             self._channel.send(device, message, body)
@@ -368,7 +369,7 @@ class Aggregator:
         """What a device delivered; None where the disk has damaged it."""
         round_id = self._course.round.round_id
         try:
-            message, body = decode_message(self._spool.load(round_id, device))
+            message, body = self._spool.load(round_id, device)
             if not isinstance(message, Update):
                 raise RemoteProtocolError(f"a {type(message).__name__} is there in its place")
             return message, read_update(self._plan, self._asked[device], message, body)
@@ -399,7 +400,7 @@ class Aggregator:
             case Ready():
                 self._on_ready(device, message)
             case Update():
-                self._on_update(device, message, delivered)
+                self._on_update(device, message, delivered.body)
             case Failure(round_id=round_id, reason=reason):
                 self._events.write("device_failed", round=round_id, device=device, reason=reason)
                 self._perform(self._machine.failed(device, round_id, self._clock()))
@@ -423,15 +424,37 @@ class Aggregator:
         if need.what == "mask" and level is not None:
             self._send_task(Addressee(device=device, level=level, held=()))
 
-    def _on_update(self, device: str, update: Update, delivered: Delivered) -> None:
-        """Store an update that is wanted and good, then say what became of it."""
-        digest = hashlib.sha256(delivered.body).hexdigest()
-        verdict, reason = self._machine.verdict(device, update.round_id, digest), ""
-        is_new = verdict is None
+    def _on_announced(self, announced: Announced) -> None:
+        """Have the body of an update come where it is wanted; else say so before it is sent."""
+        device, update = announced.device, announced.message
+        if not isinstance(update, Update) or update.job != self._job.name:
+            self._reject(device, f"a body of a {type(update).__name__} that nobody wants")
+            return
+        digest = announced.absent.digest
+        verdict = self._machine.verdict(device, update.round_id, digest)
         if verdict is None:
-            verdict, reason = self._take(device, update, delivered)
-        elif verdict is Verdict.REJECTED:
-            reason = f"an update for round {update.round_id} that was not asked for"
+            self._channel.accept(announced)
+        else:
+            self._answer(device, update, digest, verdict, _unasked(update, verdict))
+
+    def _on_update(self, device: str, update: Update, body: Body) -> None:
+        """Store an update that is wanted and good, then say what became of it."""
+        verdict = self._machine.verdict(device, update.round_id, body.digest)
+        if verdict is not None:
+            self._answer(device, update, body.digest, verdict, _unasked(update, verdict))
+            return
+        verdict, reason = self._take(device, update, body)
+        self._answer(device, update, body.digest, verdict, reason)
+        if verdict is Verdict.ACCEPTED:
+            self._traffic.of(device).received(update.parts)
+            self._measured.append(measured(update))
+            self._events.write("update", device=device, **update_fields(update))
+            self._perform(self._machine.stored(device, body.digest, self._clock()))
+
+    def _answer(
+        self, device: str, update: Update, digest: str, verdict: Verdict, reason: str
+    ) -> None:
+        """Send the receipt of an update."""
         receipt = Receipt(
             job=self._job.name,
             round_id=update.round_id,
@@ -443,21 +466,22 @@ class Aggregator:
         if verdict is Verdict.REJECTED:
             self._reject(device, reason)
             self._perform(self._machine.failed(device, update.round_id, self._clock()))
-        elif is_new:
-            self._traffic.of(device).received(update.parts)
-            self._measured.append(measured(update))
-            self._events.write("update", device=device, **update_fields(update))
-            self._perform(self._machine.stored(device, digest, self._clock()))
 
-    def _take(self, device: str, update: Update, delivered: Delivered) -> tuple[Verdict, str]:
+    def _take(self, device: str, update: Update, body: Body) -> tuple[Verdict, str]:
         """Check an update, and put it on the disk; a refusal says what is wrong with it."""
         try:
-            read_update(self._plan, self._asked[device], update, delivered.body)
+            read_update(self._plan, self._asked[device], update, body.read())
         except RemoteProtocolError as error:
             return Verdict.REJECTED, str(error)
-        self._spool.store(update.round_id, device, delivered.frame)
+        self._spool.store(device, update, body)
         return Verdict.ACCEPTED, ""
 
     def _reject(self, device: str, reason: str) -> None:
         log.warning("rejected=%s reason=%r", device or "unknown", reason)
         self._events.write("rejected", device=device, reason=reason)
+
+
+def _unasked(update: Update, verdict: Verdict) -> str:
+    if verdict is not Verdict.REJECTED:
+        return ""
+    return f"an update for round {update.round_id} that was not asked for"

@@ -2,46 +2,49 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
-from contextlib import suppress
 from pathlib import Path
 
-from fedsparse.durable import write_durably
+from fedsparse.body import Body, File
 from fedsparse.errors import RemoteProtocolError
-from fedsparse.wire.headers import decode_message
+from fedsparse.stored import HEAD, load_message, read_message, remove_message, save_message
+from fedsparse.wire.messages import Message, Update
 
 
 class Spool:
-    """`<root>/<round>/<device>.update`: whole frames, as they came."""
+    """`<root>/<round>/<device>.head` and `.body`: updates as they came (fedsparse/stored.py)."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
         root.mkdir(parents=True, exist_ok=True)
 
-    def store(self, round_id: int, device: str, frame: bytes | memoryview) -> None:
+    def store(self, device: str, update: Update, body: Body) -> None:
         """Keep an update; it is on the disk when this returns."""
-        write_durably(self._path(round_id, device), frame)
+        save_message(self._path(update.round_id, device), update, body)
 
-    def load(self, round_id: int, device: str) -> bytes:
-        """The frame that was stored."""
-        return self._path(round_id, device).read_bytes()
+    def load(self, round_id: int, device: str) -> tuple[Message, bytes]:
+        """What was stored, with its body.
+
+        Raises:
+            OSError, RemoteProtocolError: the disk has damaged it.
+        """
+        return read_message(self._path(round_id, device))
 
     def digests(self, round_id: int) -> dict[str, str | None]:
-        """Digest of the body by device, of a round's frames; None of a damaged one, now removed.
+        """Digest of the body by device, of a round's updates; None of a damaged one, now removed.
 
-        A device whose frame is gone is asked again, since it has not delivered.
+        A device whose update is gone is asked again, since it has not delivered.
         """
         found: dict[str, str | None] = {}
-        for path in sorted((self._root / str(round_id)).glob("*.update")):
+        for path in sorted((self._root / str(round_id)).glob(f"*{HEAD}")):
             try:
-                _, body = decode_message(path.read_bytes())
+                _, body = load_message(path)
+                is_whole = not isinstance(body, File) or body.verify()
             except (OSError, RemoteProtocolError):
-                found[path.stem] = None
-                with suppress(OSError):
-                    path.unlink()
-                continue
-            found[path.stem] = hashlib.sha256(body).hexdigest()
+                is_whole = False
+            found[path.stem] = body.digest if is_whole else None
+            if not is_whole:
+                remove_message(path)
         return found
 
     def clear(self, but: int) -> None:
@@ -51,4 +54,4 @@ class Spool:
                 shutil.rmtree(folder)
 
     def _path(self, round_id: int, device: str) -> Path:
-        return self._root / str(round_id) / f"{device}.update"
+        return self._root / str(round_id) / f"{device}{HEAD}"

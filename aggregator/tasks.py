@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from aggregator.job import JobConfig
 from aggregator.model import Encoding, GlobalModel
+from fedsparse.body import Body, Bytes, joined
 from fedsparse.methods.method import Method
 from fedsparse.methods.schedule import learning_rate
 from fedsparse.plan import Plan
@@ -48,7 +49,7 @@ class Addressee:
 
 def make_task(
     job: JobConfig, model: GlobalModel, now: Round, to: Addressee, seconds_left: float
-) -> tuple[Task, bytes]:
+) -> tuple[Task, Body]:
     """The task of a device and its body: the mask where the device lacks it, then the values.
 
     Args:
@@ -57,10 +58,10 @@ def make_task(
         seconds_left: until the round closes.
     """
     digest = model.mask_for(to.device, to.level, now.stage)
-    parts, body = _mask_part(model, digest, to.held)
+    parts, mask = _mask_part(model, digest, to.held)
     encoding = encoding_of(job, now)
     values = model.values_under(digest, to.level, encoding)
-    parts.append(Part(name="values", codec=encoding.codec, size=len(values)))
+    parts.append(Part(name="values", codec=encoding.codec, size=values.size))
     training = job.training
     # Where saliency is measured nothing is trained.
     plain = now.stage is Stage.SENSE and model.method.salient
@@ -89,7 +90,7 @@ def make_task(
         values_codec=job.values.up,
         error_feedback=job.values.error_feedback and job.values.up == I8,
     )
-    return task, body + values
+    return task, joined(Bytes(mask), values)
 
 
 def stage_epochs(job: JobConfig, method: Method, stage: Stage) -> int:
@@ -121,7 +122,7 @@ def up_codec(job: JobConfig, method: Method, now: Round) -> str:
     return F32 if now.stage is Stage.SENSE and method.salient else ""
 
 
-def plan_task(job: JobConfig, plan: Plan, now: Round, graph: bytes = b"") -> tuple[Task, bytes]:
+def plan_task(job: JobConfig, plan: Plan, now: Round, graph: bytes = b"") -> tuple[Task, Body]:
     """The plan, and its training graph where it has one, for a device that lacks either."""
     text = plan.to_json().encode()
     parts = [Part(name="plan", codec=PLAN_CODEC, size=len(text))]
@@ -135,7 +136,7 @@ def plan_task(job: JobConfig, plan: Plan, now: Round, graph: bytes = b"") -> tup
         plan_digest=plan.digest,
         parts=tuple(parts),
     )
-    return task, text + graph
+    return task, Bytes(text + graph)
 
 
 def _seed(seed: int, device: str, repeats: int) -> int:

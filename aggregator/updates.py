@@ -75,7 +75,7 @@ class Contribution:
     counts: tuple[int, ...]
 
 
-def read_update(plan: Plan, asked: Asked, update: Update, body: memoryview) -> Contribution:
+def read_update(plan: Plan, asked: Asked, update: Update, body: bytes) -> Contribution:
     """Check an update and decode it.
 
     Raises:

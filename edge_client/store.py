@@ -7,13 +7,13 @@ calibrations/<key>.json      measured speed of the training kernels
 calibrations/<key>.learnt    what tasks really took, against forecasts from it
 level.json                   the level taken before, and what may raise it
 decision.json                the last answer to an offer, with the figures behind it
-outbox/update.frame          an update that has no receipt yet
+outbox/update.head, .body    an update that has no receipt yet
 outbox/update.residual       what its encoding lost
 residual                     what the encoding of accepted updates lost, for the next one
 profile.json                 what `edge-client profile` measured of the device
 link.json                    how fast recent transfers were
-task/                        the task at hand: frame, request, what its trainer said
-incoming/                    chunks of what is being received
+task/task.head, .body        the task at hand; beside it what its trainer is to do
+incoming/                    what is being received
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from edge_client.probe.link import FILE as LINK_FILE
 from fedsparse.durable import write_durably
 from fedsparse.errors import ConfigError, PlanError
 from fedsparse.plan import Plan
+from fedsparse.stored import remove_message
 
 MASKS_KEPT: Final = 16
 
@@ -58,7 +59,7 @@ class Store:
     @property
     def outbox(self) -> Path:
         """The update that waits for its receipt."""
-        return self.root / "outbox" / "update.frame"
+        return self.root / "outbox" / "update.head"
 
     @property
     def lost(self) -> Path:
@@ -77,7 +78,7 @@ class Store:
 
     def clear_outbox(self) -> None:
         """The update there is done with, one way or another."""
-        self.outbox.unlink(missing_ok=True)
+        remove_message(self.outbox)
         self.lost.unlink(missing_ok=True)
 
     @property
@@ -86,9 +87,19 @@ class Store:
         return self.root / LINK_FILE
 
     @property
+    def incoming(self) -> Path:
+        """The folder of what is being received."""
+        return self.root / "incoming"
+
+    @property
     def task(self) -> Path:
         """The folder of the task at hand."""
         return self.root / "task"
+
+    @property
+    def task_head(self) -> Path:
+        """The task at hand (fedsparse/stored.py)."""
+        return self.task / "task.head"
 
     @property
     def masks(self) -> Path:

@@ -65,6 +65,50 @@ class Bytes:
         end = self.size if size is None else offset + size
         return bytes(self._data[offset:end])
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Bytes) and self._data == other._data
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+    def __repr__(self) -> str:
+        return f"Bytes({self.size} bytes)"
+
+
+class Joined:
+    """Bodies that follow each other.
+
+    Args:
+        bodies: in their order.
+    """
+
+    def __init__(self, *bodies: Body) -> None:
+        self._bodies = bodies
+        self._digest = ""
+
+    @property
+    def size(self) -> int:
+        """How many bytes."""
+        return sum(body.size for body in self._bodies)
+
+    @property
+    def digest(self) -> str:
+        """Their SHA-256, in hexadecimal; found once."""
+        if not self._digest:
+            self._digest = digest_of(self)
+        return self._digest
+
+    def read(self, offset: int = 0, size: int | None = None) -> bytes:
+        """`size` bytes from `offset` on; fewer at the end."""
+        left = self.size if size is None else size
+        found = []
+        for body in self._bodies:
+            if offset < body.size and left:
+                found.append(body.read(offset, left))
+                left -= len(found[-1])
+            offset = max(0, offset - body.size)
+        return b"".join(found)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class File:
@@ -95,6 +139,12 @@ class File:
 
 
 NO_BODY: Final = Bytes()
+
+
+def joined(*bodies: Body) -> Body:
+    """One body of several, which follow each other; empty ones do not count."""
+    full = [body for body in bodies if body.size]
+    return full[0] if len(full) == 1 else Joined(*full)
 
 
 def blocks_of(body: Body) -> Iterator[bytes]:

@@ -30,6 +30,22 @@ def write_durably(path: Path, data: bytes | memoryview) -> None:
     _sync_folder(path.parent)
 
 
+def move_durably(source: Path, path: Path) -> None:
+    """Replace `path` by the file `source` of the same disk, with all its bytes on it then.
+
+    Raises:
+        OSError: the disk does not work; both are what they were.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(source, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    source.replace(path)
+    _sync_folder(path.parent)
+
+
 def _sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:

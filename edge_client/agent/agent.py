@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import random
 import time
@@ -20,13 +19,15 @@ from edge_client.host import Host
 from edge_client.memory import peak_rss_bytes
 from edge_client.store import Store
 from edge_client.trainer.request import CalibrateRequest, TrainRequest
-from fedsparse.durable import write_durably
+from fedsparse.body import Body, File
 from fedsparse.errors import FedSparseError
 from fedsparse.rounds import client
 from fedsparse.rounds.client import ClientRounds, Phase
+from fedsparse.stored import load_message, save_message
 from fedsparse.transport.base import Connected, Disconnected
-from fedsparse.transport.channel import Channel, Delivered, Rejected
-from fedsparse.wire.headers import encode_message, split_parts
+from fedsparse.transport.channel import Announced, Channel, Delivered, Rejected
+from fedsparse.wire.frame import Absent
+from fedsparse.wire.headers import split_parts
 from fedsparse.wire.messages import (
     MAX_TEXT,
     Failure,
@@ -100,6 +101,8 @@ class Agent:
                 log.warning("broker=lost reason=%r", reason)
             case Rejected(reason=reason):
                 log.warning("rejected=%r", reason)
+            case Announced() as announced:
+                self._on_announced(announced)
             case Delivered(message=message, body=body):
                 self._on_message(message, body)
         self._watch_trainer()
@@ -115,12 +118,30 @@ class Agent:
             self._trainer.stop()
         self._channel.close()
 
-    def _on_message(self, message: Message, body: memoryview) -> None:
+    def _on_announced(self, announced: Announced) -> None:
+        """Have the body of a task come, unless it is there from before a restart."""
+        task = announced.message
+        if not isinstance(task, Task) or not self._rounds.wants(task):
+            return
+        if (body := self._kept_body(announced.absent)) is not None:
+            self._perform(self._rounds.assigned(task, body))
+        else:
+            self._channel.accept(announced)
+
+    def _kept_body(self, absent: Absent) -> File | None:
+        try:
+            _, body = load_message(self._store.task_head)
+        except (OSError, FedSparseError):
+            return None
+        is_it = isinstance(body, File) and body.digest == absent.digest and body.verify()
+        return body if isinstance(body, File) and is_it else None
+
+    def _on_message(self, message: Message, body: Body) -> None:
         match message:
             case Offer():
                 self._perform(self._rounds.offered(message))
             case Task():
-                self._perform(self._rounds.assigned(message, bytes(body)))
+                self._perform(self._rounds.assigned(message, body))
             case Receipt():
                 self._on_receipt(message)
             case _:
@@ -130,7 +151,7 @@ class Agent:
         waiting = self._outbox.read()
         if waiting is None:
             return
-        effects = self._rounds.received(receipt, hashlib.sha256(waiting[1]).hexdigest())
+        effects = self._rounds.received(receipt, waiting[1].digest)
         if effects:
             level = logging.INFO if receipt.verdict is Verdict.ACCEPTED else logging.WARNING
             log.log(
@@ -184,8 +205,8 @@ class Agent:
         self._rounds.decided(takes_part=ready.level is not None)
         log.info("round=%d level=%s reason=%r", ready.round_id, ready.level, ready.reason)
 
-    def _keep_plan(self, task: Task, body: bytes) -> None:
-        parts = split_parts(task.parts, body)
+    def _keep_plan(self, task: Task, body: Body) -> None:
+        parts = split_parts(task.parts, body.read())
         graph = bytes(parts["graph"][1]) if "graph" in parts else b""
         try:
             self._store.save_plan(task.plan_digest, bytes(parts["plan"][1]), graph)
@@ -202,11 +223,10 @@ class Agent:
         except OSError as error:
             self._calibrated(Outcome(reason=f"the trainer cannot be started: {error}"))
 
-    def _train(self, task: Task, body: bytes) -> None:
+    def _train(self, task: Task, body: Body) -> None:
         self._task = task
-        folder = self._store.task
         request = TrainRequest(
-            frame=str(folder / "task.frame"),
+            task=str(self._store.task_head),
             plan=str(self._store.plan_path(task.plan_digest)),
             masks=str(self._store.masks),
             data=str(self._config.data.path),
@@ -219,7 +239,7 @@ class Agent:
             graph=self._graph_of(task),
         )
         try:
-            write_durably(folder / "task.frame", encode_message(task, body))
+            save_message(self._store.task_head, task, body)
             self._start_trainer(request, task.seconds_left)
         except OSError as error:
             self._give_up(f"the trainer cannot be started: {error}")
@@ -315,4 +335,4 @@ class Agent:
         if waiting is None:
             log.error("outbox=lost; the device takes part again in the next round")
         else:
-            self._channel.send(None, waiting[0], bytes(waiting[1]))
+            self._channel.send(None, *waiting)

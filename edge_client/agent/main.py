@@ -59,7 +59,7 @@ def run(path: Path) -> int:
         transport,
         topics,
         device=config.device,
-        spool=store.root / "incoming",
+        spool=store.incoming,
         status=status,
         on_transfer=links.record,
     )

@@ -21,13 +21,13 @@ LESS_MEMORY: Final = "set memory_mib in [budget] of client.toml to less"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainRequest:
-    """Train (or evaluate) what the task frame says.
+    """Train (or evaluate) what the task says.
 
     Attributes:
-        frame: the task message as received.
+        task: the task as it was received (fedsparse/stored.py).
         plan, masks, data: the plan file, the folder of masks, the samples.
         holdout: share of the samples that is never trained on.
-        output: where the update message is to be written.
+        output: where the update is to be written, likewise.
         residual: the file of what the encoding of earlier updates lost.
         lost: where what this one loses is to be written.
         setup: how the device has decided to run the steps.
@@ -35,7 +35,7 @@ class TrainRequest:
         graph: the file of the model's training graph; empty where there is none.
     """
 
-    frame: str
+    task: str
     plan: str
     masks: str
     data: str

@@ -21,17 +21,18 @@ from edge_client.trainer.work import (
     make_update,
     train,
 )
-from fedsparse.durable import write_durably
+from fedsparse.body import Bytes
 from fedsparse.errors import RemoteProtocolError
 from fedsparse.plan import Plan
 from fedsparse.sparsity.masks import counts_of
 from fedsparse.sparsity.values import decode_values
-from fedsparse.wire.headers import decode_message, encode_message, split_parts
+from fedsparse.stored import read_message, save_message
+from fedsparse.wire.headers import split_parts
 from fedsparse.wire.messages import Task
 
 
 def run_task(request: TrainRequest) -> int:
-    """Do the task in `request.frame`, and write the update to `request.output`.
+    """Do the task in `request.task`, and write the update to `request.output`.
 
     Returns:
         An exit code of edge_client/trainer/request.py.
@@ -78,12 +79,12 @@ def run_task(request: TrainRequest) -> int:
     )
     message = make_update(task, result, trained, len(samples.trained), footprint)
     save_residual(Path(request.lost), task, result.mask_digest, result.residual)
-    write_durably(Path(request.output), encode_message(message, result.body))
+    save_message(Path(request.output), message, Bytes(result.body))
     return EXIT_OK
 
 
-def _read_task(request: TrainRequest) -> tuple[Task, memoryview]:
-    task, body = decode_message(Path(request.frame).read_bytes())
+def _read_task(request: TrainRequest) -> tuple[Task, bytes]:
+    task, body = read_message(Path(request.task))
     if not isinstance(task, Task):
         raise RemoteProtocolError(f"expected a task, got {type(task).__name__}")
     return task, body

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
 
+from fedsparse.body import Body
 from fedsparse.errors import LocalProtocolError
 from fedsparse.wire.messages import Offer, Receipt, Stage, Task, Verdict
 
@@ -82,7 +83,7 @@ class Train:
     """Start a trainer for `task`, whose parts are in `body`."""
 
     task: Task
-    body: bytes
+    body: Body
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +106,7 @@ class KeepPlan:
     """The plan has come: keep it, and decide."""
 
     task: Task
-    body: bytes
+    body: Body
 
 
 Effect = Decide | AnswerAgain | Train | StopTraining | Upload | ClearOutbox | KeepPlan
@@ -156,14 +157,18 @@ class ClientRounds:
         self.phase = next_phase(self.phase, Event.TRAINED)
         return [Upload()]
 
-    def assigned(self, task: Task, body: bytes) -> list[Effect]:
-        """A task came; one for another round, or one that is at work already, is ignored."""
+    def wants(self, task: Task) -> bool:
+        """Whether this task is waited for; not one for another round, nor one already at work."""
         if not self._is_current(task.job, task.round_id):
+            return False
+        return self.phase is (Phase.DECIDING if task.brings_plan else Phase.READY)
+
+    def assigned(self, task: Task, body: Body) -> list[Effect]:
+        """A task came; one that is not waited for is ignored."""
+        if not self.wants(task):
             return []
-        if any(part.name == "plan" for part in task.parts):
-            return [KeepPlan(task=task, body=body)] if self.phase is Phase.DECIDING else []
-        if self.phase is not Phase.READY:
-            return []
+        if task.brings_plan:
+            return [KeepPlan(task=task, body=body)]
         self.phase = next_phase(self.phase, Event.ASSIGNED)
         self._offered_again = False
         return [Train(task=task, body=body)]

@@ -1,22 +1,22 @@
 """Messages over a transport: what the agent and the aggregator see of the network.
 
-Large messages travel in chunks with a small window, so that control messages pass between them;
-missing chunks are asked for and sent again here. Nothing that a peer sends can raise: what breaks
-the contract is dropped, counted, and reported as `Rejected`.
+A large body travels in chunks that its receiver asks for, few at a time, so that other messages
+pass between them; what is lost is asked for again here. Nothing that a peer sends can raise: what
+breaks the contract is dropped, counted, and reported as `Rejected`.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import tempfile
 import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, Final, cast
+from typing import Final
 
+from fedsparse.body import NO_BODY, Body, Bytes, File
 from fedsparse.errors import LocalProtocolError, RemoteProtocolError, TransportError
 from fedsparse.transport.base import (
     Connected,
@@ -28,10 +28,13 @@ from fedsparse.transport.base import (
     Will,
     publish_packet_bytes,
 )
+from fedsparse.transport.options import ChannelOptions
 from fedsparse.transport.outbox import Outbox
-from fedsparse.transport.pace import Pace
+from fedsparse.transport.pace import Ceiling, Pace
+from fedsparse.transport.pull import Pull, Pulls
 from fedsparse.transport.timing import Transfer, TransferTimer
-from fedsparse.wire.headers import decode_message, encode_message, encode_message_head
+from fedsparse.wire.frame import Absent
+from fedsparse.wire.headers import decode_envelope, encode_message, encode_message_head
 from fedsparse.wire.messages import (
     Failure,
     LastDecision,
@@ -44,14 +47,13 @@ from fedsparse.wire.messages import (
     Task,
     Update,
 )
-from fedsparse.wire.reassembly import Limits, Reassembly
 from fedsparse.wire.topics import Address, Branch, Topics
-from fedsparse.wire.transfer import Outgoing, decode_chunk
+from fedsparse.wire.transfer import ask_for, decode_chunk
 
 TICK_S: Final = 1.0  # how often stalled transfers are looked for, and the longest wait of `poll`
 GOODBYE_S: Final = 2.0
-MAX_PEERS: Final = 10_000  # that send in chunks: names are easily invented
-MAX_PAYLOAD_BYTES: Final = 1024 * 1024  # of one MQTT message; anything larger comes in chunks
+MAX_PEERS: Final = 10_000  # whose bytes are counted apart: names are easily invented
+MAX_PAYLOAD_BYTES: Final = 1024 * 1024  # of one MQTT message
 
 ALLOWED: Final[dict[Branch, tuple[type[Message], ...]]] = {
     Branch.STATUS: (Status,),
@@ -59,45 +61,22 @@ ALLOWED: Final[dict[Branch, tuple[type[Message], ...]]] = {
     Branch.DOWN: (Task, Receipt, Need),
     Branch.ROUND: (Offer,),
 }
-IN_FLIGHT_DIVISOR: Final = 25  # of a transfer, 4 % are in flight at most
-LEAST_CHUNK_BYTES: Final = 16 * 1024  # smaller ones would cost more than a cut does
 RETAINED: Final = (Branch.STATUS, Branch.ROUND)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ChannelOptions:
-    """Sizes and bounds; sender and receiver need not agree on them.
+class Announced:
+    """The head of a good message, whose body comes if it is accepted; it may come twice.
 
     Attributes:
-        inline_bytes: the largest frame that is sent whole.
-        chunk_bytes: the largest payload of a chunk: others wait for one at least.
-        window: chunks of the smallest transfers in flight at most.
-        in_flight_bytes: of all transfers together, however fast the link.
-        limits: of what a peer may have open here.
+        device: who sent it, or on a device its own name.
+        message: its header.
+        absent: what its body will be.
     """
 
-    inline_bytes: int = 64 * 1024
-    chunk_bytes: int = 64 * 1024
-    window: int = 4
-    in_flight_bytes: int = 16 * 1024 * 1024
-    limits: Limits = field(default_factory=Limits)
-
-    def __post_init__(self) -> None:
-        largest = MAX_PAYLOAD_BYTES - 1024  # a chunk's header is smaller than that
-        if not 0 < self.inline_bytes <= MAX_PAYLOAD_BYTES or not 0 < self.chunk_bytes <= largest:
-            raise ValueError(f"inline_bytes and chunk_bytes must be 1 to {largest}")
-        if self.window < 1 or self.in_flight_bytes < 1:
-            raise ValueError("window and in_flight_bytes must be at least 1")
-
-    def cut(self, size_bytes: int) -> tuple[int, int]:
-        """How a frame is cut: the payload of its chunks, and how many are in flight at most.
-
-        4 % of it may be in flight, so that a lost connection costs little. It follows from the size
-        alone: who sends it again, after a restart too, sends the same chunks.
-        """
-        in_flight = size_bytes // IN_FLIGHT_DIVISOR
-        chunk = min(self.chunk_bytes, max(LEAST_CHUNK_BYTES, in_flight // self.window))
-        return chunk, max(self.window, in_flight // chunk)
+    device: str
+    message: Message
+    absent: Absent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,15 +85,15 @@ class Delivered:
 
     Attributes:
         device: who sent it, or on a device its own name; empty for an offer.
-        message, body: its content; `split_parts` takes the body apart.
-        frame: the whole of it, as `decode_message` reads it.
+        message: its header.
+        body: the bytes of its parts. A `File` is removed when the next event is asked for, unless
+            it was moved elsewhere.
         retained: whether the broker had kept it for us.
     """
 
     device: str
     message: Message
-    body: memoryview = field(repr=False)
-    frame: bytes = field(repr=False)
+    body: Body = field(repr=False)
     retained: bool
 
 
@@ -126,7 +105,7 @@ class Rejected:
     reason: str
 
 
-ChannelEvent = Connected | Disconnected | Delivered | Rejected
+ChannelEvent = Connected | Disconnected | Announced | Delivered | Rejected
 
 
 @dataclass(slots=True)
@@ -144,7 +123,7 @@ class Channel:
         transport: not started; its will should be `status_will(...)` on a device.
         topics: the fleet.
         device: whose end this is; empty for the gateway's.
-        spool: folder for the chunks of open transfers.
+        spool: folder for the bodies that are on their way here.
         status: of a device: announced, retained, after every connect; offline on `close`.
         options: sizes and bounds.
         clock: seconds, monotonic.
@@ -152,8 +131,9 @@ class Channel:
             until the broker has taken them, and those that come in chunks, from the first one on.
 
     Attributes:
-        traffic: by device; the offers to everyone are under the empty name.
-        rejected: number of dropped payloads, by device.
+        traffic: by device; the offers to everyone are under the empty name, as are devices beyond
+            the first `MAX_PEERS`.
+        rejected: number of dropped payloads, likewise.
     """
 
     def __init__(
@@ -173,19 +153,28 @@ class Channel:
         self._transport = transport
         self._topics = topics
         self._device = device
-        self._spool = spool
         self._status = status
-        self._options = options or ChannelOptions()
+        self._options = options = options or ChannelOptions()
         self._clock = clock
         self._events: deque[ChannelEvent] = deque()
-        self._outbox = Outbox(self._options.limits)
+        self._outbox = Outbox(options.limits.idle_s, self._window, clock)
         self._chunks: dict[int, tuple[str, str, int]] = {}  # handle -> peer, transfer, index
-        self._pace = Pace(clock, self._options.in_flight_bytes)
+        self._pace = Pace(clock, options.in_flight_bytes)
         self._unacknowledged: set[int] = set()
-        self._peers: dict[str, Reassembly] = {}
+        # A device asks for what its link can bear; a gateway leaves that to the devices' own pace.
+        self._pulls = Pulls(
+            spool,
+            options.limits,
+            window=self._window if device else lambda absent: absent.count,
+            pace=Pace(clock, options.in_flight_bytes)
+            if device
+            else Ceiling(options.in_flight_bytes),
+            clock=clock,
+        )
+        self._lent: File | None = None
         self._next_tick_s = clock() + TICK_S
         self._connected = False
-        self._announced = True
+        self._status_said = True
         self._timer = TransferTimer(on_transfer, clock)
 
     def start(self) -> None:
@@ -194,7 +183,7 @@ class Channel:
         Raises:
             TransportError: the broker cannot be reached now, or refuses us; try again later.
         """
-        self._spool.mkdir(parents=True, exist_ok=True)
+        self._pulls.start()
         filters = self._topics.gateway_filters()
         if self._device:
             filters = self._topics.device_filters(self._device)
@@ -202,32 +191,44 @@ class Channel:
             self._transport.subscribe(topic_filter)
         self._transport.start()
 
-    def send(self, device: str | None, message: Message, body: bytes = b"") -> None:
+    def send(self, device: str | None, message: Message, body: Body = NO_BODY) -> None:
         """Send a message; what is retained and what is chunked follows from the message.
 
         Args:
             device: to whom; None on a device (to the gateway) and for an offer (to everyone).
             message: any that this end of the contract sends.
-            body: the bytes of its parts; not copied where it is sent in chunks.
+            body: the bytes of its parts; where they are many, the peer asks for them.
 
         Raises:
             LocalProtocolError: a message that this end does not send, or parts that do not fit.
+            OSError: the body cannot be read.
             TransportError: too much waits for the broker already.
         """
         branch = self._branch_of(message)
         peer = "" if branch is Branch.ROUND else device or self._device
-        head = encode_message_head(message, body)
-        if len(head) + len(body) <= self._options.inline_bytes or branch in RETAINED:
-            frame = head + body
-            topic = self._topic(branch, peer)
-            handle = self._publish(peer, topic, frame, retain=branch in RETAINED)
-            if self._connected:
-                self._timer.sending(handle, len(frame))
+        if body.size <= self._options.inline_bytes:
+            frame = encode_message(message, body.read())
         else:
-            chunk_bytes, window = self._options.cut(len(head) + len(body))
-            outgoing = Outgoing((head, body), chunk_bytes=chunk_bytes, window=window)
-            self._outbox.put(peer, outgoing, self._clock())
-            self._pump()
+            chunk_bytes, _ = self._options.cut(body.size)
+            absent = Absent(digest=body.digest, size=body.size, chunk_bytes=chunk_bytes)
+            frame = encode_message_head(message, absent)
+            self._outbox.put(peer, body, absent)
+        topic = self._topic(branch, peer)
+        handle = self._publish(peer, topic, frame, retain=branch in RETAINED)
+        if self._connected:
+            self._timer.sending(handle, len(frame))
+
+    def accept(self, announced: Announced) -> None:
+        """Have the body of a message come; it is then `Delivered` with its latest header.
+
+        What came of the same body before, and before a restart, is not sent again.
+        """
+        peer, absent = announced.device, announced.absent
+        try:
+            pull = self._pulls.accept(peer, announced.message, absent)
+            self._go_on(peer, pull)
+        except (RemoteProtocolError, OSError) as error:  # OSError: no room for it
+            self._reject(peer, str(error))
 
     def announce(self, decision: LastDecision) -> None:
         """Say in a device's status what it decided, now and after every connect.
@@ -244,6 +245,7 @@ class Channel:
 
     def poll(self, timeout_s: float) -> ChannelEvent | None:
         """The next event; None when nothing came within `timeout_s`, or within a second."""
+        self._take_back()
         end_s = self._clock() + timeout_s
         while not self._events:
             event = self._transport.receive(min(max(0.0, end_s - self._clock()), TICK_S))
@@ -251,7 +253,12 @@ class Channel:
             if event is None:
                 break
             self._handle(event)
-        return self._events.popleft() if self._events else None
+        if not self._events:
+            return None
+        found = self._events.popleft()
+        if isinstance(found, Delivered) and isinstance(found.body, File):
+            self._lent = found.body
+        return found
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until the broker has taken everything that was sent; whether it did in time."""
@@ -270,9 +277,14 @@ class Channel:
         if self._status is not None:
             self.send(None, dataclasses.replace(self._status, online=False))
         self.flush(GOODBYE_S)
-        for peer in self._peers.values():
-            peer.close()
+        self._take_back()
         self._transport.close()
+
+    def _take_back(self) -> None:
+        """Remove the body of the last event, where it was not moved elsewhere."""
+        if self._lent is not None:
+            self._lent.path.unlink(missing_ok=True)
+            self._lent = None
 
     def _branch_of(self, message: Message) -> Branch:
         branches = (Branch.STATUS, Branch.UP) if self._device else (Branch.DOWN, Branch.ROUND)
@@ -292,8 +304,20 @@ class Channel:
     def _publish(self, peer: str, topic: str, payload: bytes, *, retain: bool = False) -> int:
         handle = self._transport.publish(topic, payload, retain=retain)
         self._unacknowledged.add(handle)
-        self.traffic[peer].sent_bytes += publish_packet_bytes(topic, len(payload))
+        self._traffic_of(peer).sent_bytes += publish_packet_bytes(topic, len(payload))
         return handle
+
+    def _traffic_of(self, peer: str) -> Traffic:
+        known = peer in self.traffic or len(self.traffic) < MAX_PEERS
+        return self.traffic[peer if known else ""]
+
+    def _reject(self, peer: str, reason: str) -> None:
+        known = peer in self.rejected or len(self.rejected) < MAX_PEERS
+        self.rejected[peer if known else ""] += 1
+        self._events.append(Rejected(device=peer, reason=reason))
+
+    def _window(self, absent: Absent) -> int:
+        return self._options.cut(absent.size)[1]
 
     def _pump(self) -> None:
         """Send chunks as far as windows and pace allow; what a full queue refuses goes later."""
@@ -306,9 +330,25 @@ class Channel:
                 self._outbox.put_back(due)
                 return
             self._chunks[handle] = (due.peer, due.transfer, due.index)
-            self._pace.sending(handle, due.payload_bytes)
+            self._pace.sending(handle, len(due.frame))
             if self._connected:
                 self._timer.sending((due.peer, due.transfer), len(due.frame))
+
+    def _go_on(self, peer: str, pull: Pull) -> None:
+        """Ask for chunks of a body as far as its window and the pace allow; deliver a whole one.
+
+        Raises:
+            RemoteProtocolError: the whole body is not the one that was announced.
+        """
+        if not pull.partial.missing:
+            body = self._pulls.finish(peer)
+            self._timer.done(("from", peer), sent=False)
+            self._events.append(
+                Delivered(device=peer, message=pull.message, body=body, retained=False)
+            )
+        elif self._connected and (wanted := self._pulls.ask(peer, pull)):
+            with suppress(TransportError):  # where a queue is full, it has stalled by and by
+                self.send(peer, ask_for(pull.absent.digest, wanted))
 
     def _handle(self, event: Event) -> None:
         if isinstance(event, Received):
@@ -325,6 +365,7 @@ class Channel:
             self._events.append(event)
             self._connected = isinstance(event, Connected)
             self._pace.interrupted()
+            self._pulls.pace.interrupted()
             if isinstance(event, Connected):
                 self._greet(event)
             else:
@@ -332,8 +373,8 @@ class Channel:
 
     def _greet(self, event: Connected) -> None:
         self._say_status()
-        if not event.resumed:  # what was on its way to us is lost
-            self._ask_for_missing(at_once=True)
+        self._pulls.lapse(at_once=not event.resumed)
+        self._go_on_with_all()
 
     def _say_status(self) -> None:
         """Announce this end; where a full queue refuses it, a little later."""
@@ -342,9 +383,9 @@ class Channel:
         try:
             self.send(None, self._status)
         except TransportError:
-            self._announced = False
+            self._status_said = False
         else:
-            self._announced = True
+            self._status_said = True
 
     def _receive(self, received: Received) -> None:
         device = ""
@@ -352,71 +393,55 @@ class Channel:
             address = self._topics.parse(received.topic)
             device = address.device
             size = publish_packet_bytes(received.topic, len(received.payload))
-            self.traffic[device].received_bytes += size
+            self._traffic_of(device).received_bytes += size
             if received.payload:  # an empty one only clears what was retained
                 self._read(address, received)
-        except (RemoteProtocolError, OSError) as error:  # OSError: no room for another transfer
-            self.rejected[device] += 1
-            self._events.append(Rejected(device=device, reason=str(error)))
+        except (RemoteProtocolError, OSError) as error:  # OSError: no room for a chunk
+            self._reject(device, str(error))
 
     def _read(self, address: Address, received: Received) -> None:
         if len(received.payload) > MAX_PAYLOAD_BYTES:
             raise RemoteProtocolError(f"a payload of {len(received.payload)} bytes: send chunks")
         if not address.transfer:
-            self._deliver(address, received.payload, retained=received.retained)
+            self._deliver(address, received)
             return
-        chunk = decode_chunk(received.payload)
-        if (chunk.transfer, chunk.index) != (address.transfer, address.index):
-            raise RemoteProtocolError("a chunk does not belong to its topic")
-        frame = self._peer(address.device).add(chunk, self._clock())
-        key = ("from", address.device, chunk.transfer)
-        self._timer.received(key, len(received.payload))
-        if frame is not None:
-            self._timer.done(key, sent=False)
-            self._deliver(address, frame, retained=False)
+        peer, payload = address.device, decode_chunk(received.payload)
+        if pull := self._pulls.add(peer, address.transfer, address.index, payload):
+            self._timer.received(("from", peer), len(received.payload))
+            self._go_on(peer, pull)
 
-    def _deliver(self, address: Address, frame: bytes, *, retained: bool) -> None:
-        message, body = decode_message(frame)
+    def _deliver(self, address: Address, received: Received) -> None:
+        message, body = decode_envelope(received.payload)
+        device = address.device
         if not isinstance(message, ALLOWED[address.branch]):
             raise RemoteProtocolError(f"{type(message).__name__} on {address.branch.name}")
-        if isinstance(message, Status) and message.device != address.device:
+        if isinstance(message, Status) and message.device != device:
             raise RemoteProtocolError(f"a status that claims to be {message.device[:64]!r}")
-        if isinstance(message, Need) and message.what == "chunks":
-            self._outbox.resend(address.device, message.transfer, message.missing, self._clock())
+        if isinstance(body, Absent):
+            self._events.append(Announced(device=device, message=message, absent=body))
+        elif isinstance(message, Need) and message.what == "chunks":
+            self._outbox.ask(device, message)
             self._pump()
-            return
-        self._events.append(
-            Delivered(
-                device=address.device, message=message, body=body, frame=frame, retained=retained
+        else:
+            self._events.append(
+                Delivered(
+                    device=device, message=message, body=Bytes(body), retained=received.retained
+                )
             )
-        )
-
-    def _peer(self, device: str) -> Reassembly:
-        if device not in self._peers:
-            if len(self._peers) >= MAX_PEERS:
-                raise RemoteProtocolError(f"more than {MAX_PEERS} peers send in chunks")
-            self._peers[device] = Reassembly(self._options.limits, self._open_sink)
-        return self._peers[device]
-
-    def _open_sink(self) -> BinaryIO:
-        return cast("BinaryIO", tempfile.TemporaryFile(dir=self._spool))
 
     def _tick(self) -> None:
         if self._clock() >= self._next_tick_s:
             self._next_tick_s = self._clock() + TICK_S
-            self._outbox.expire(self._clock())
+            self._outbox.expire()
             self._pump()
-            if self._connected:
-                self._ask_for_missing(at_once=False)
-            if self._connected and not self._announced:
+            self._pulls.lapse()
+            self._go_on_with_all()
+            if self._connected and not self._status_said:
                 self._say_status()
 
-    def _ask_for_missing(self, *, at_once: bool) -> None:
-        """What a full queue refuses is asked for again when the transfer has stalled once more."""
-        for device, peer in self._peers.items():
-            for transfer, missing in peer.stalled(self._clock(), at_once=at_once):
-                with suppress(TransportError):
-                    self.send(device, Need(what="chunks", transfer=transfer, missing=missing))
+    def _go_on_with_all(self) -> None:
+        for peer, pull in self._pulls.open():
+            self._go_on(peer, pull)
 
 
 def status_will(topics: Topics, status: Status) -> Will:

@@ -17,14 +17,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from fedsparse.errors import LocalProtocolError, RemoteProtocolError
+from fedsparse.errors import LocalProtocolError, ProtocolError, RemoteProtocolError
 from fedsparse.wire import cbor
 
 MAGIC: Final = b"FS"
 VERSION: Final = 1
 MAX_HEADER_BYTES: Final = 64 * 1024
+MAX_CHUNK_BYTES: Final = 256 * 1024
+MAX_CHUNKS: Final = 65_536  # of one body
 CHUNK: Final = 16  # the kind of a chunk; it carries a crc32 and needs no sha256
-SHA256: Final = "sha256"  # the header key of the body's digest
+SHA256: Final = "sha256"  # the header key of the body's digest,
+SIZE: Final = "bz"  # and of a head: how long the body is that is not in its frame,
+CHUNK_BYTES: Final = "cb"  # and into how large chunks its sender cuts it
 PROLOGUE: Final = struct.Struct("<2sBBI")
 
 
@@ -33,29 +37,54 @@ class UnsupportedVersionError(RemoteProtocolError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Absent:
+    """The body of a head: it comes apart, in chunks of one size, the last of which has the rest.
+
+    Attributes:
+        digest: its SHA-256, in hexadecimal; also the id of the transfer.
+        size: its length in bytes.
+        chunk_bytes: of every chunk but the last.
+    """
+
+    digest: str
+    size: int
+    chunk_bytes: int
+
+    def __post_init__(self) -> None:
+        if not 0 < self.size < 2**40 or not 0 < self.chunk_bytes <= MAX_CHUNK_BYTES:
+            raise ProtocolError(f"{self.size} bytes in chunks of {self.chunk_bytes}")
+        if self.count > MAX_CHUNKS:
+            raise ProtocolError(f"{self.count} chunks, limit {MAX_CHUNKS}")
+
+    @property
+    def count(self) -> int:
+        """Number of chunks."""
+        return -(-self.size // self.chunk_bytes)
+
+    def offset(self, index: int) -> int:
+        """Where chunk `index` begins."""
+        return index * self.chunk_bytes
+
+    def length(self, index: int) -> int:
+        """Bytes of chunk `index`."""
+        return min(self.chunk_bytes, self.size - self.offset(index))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Frame:
     """A checked frame.
 
     Attributes:
         kind: what the header describes.
-        header: its fields, without the body's digest.
+        header: its fields, without those about the body.
         body: not copied; the digest has been verified.
+        absent: of a head, what its body will be.
     """
 
     kind: int
     header: Mapping[str, Any]
     body: memoryview
-
-
-def encode_head(kind: int, header: Mapping[str, Any], body: bytes | memoryview) -> bytes:
-    """All of a frame that precedes its body: `encode_head(...) + body` is the frame."""
-    fields = dict(header)
-    if kind != CHUNK and len(body):
-        fields[SHA256] = hashlib.sha256(body).digest()
-    encoded = cbor.dumps(fields)
-    if len(encoded) > MAX_HEADER_BYTES or not 0 < kind < 256:
-        raise LocalProtocolError(f"a header of {len(encoded)} bytes for a frame of kind {kind}")
-    return PROLOGUE.pack(MAGIC, VERSION, kind, len(encoded)) + encoded
+    absent: Absent | None = None
 
 
 def encode_frame(kind: int, header: Mapping[str, Any], body: bytes | memoryview = b"") -> bytes:
@@ -64,7 +93,27 @@ def encode_frame(kind: int, header: Mapping[str, Any], body: bytes | memoryview 
     Raises:
         LocalProtocolError: the header is larger than `MAX_HEADER_BYTES`.
     """
-    return b"".join((encode_head(kind, header, body), body))
+    fields = dict(header)
+    if kind != CHUNK and len(body):
+        fields[SHA256] = hashlib.sha256(body).digest()
+    return b"".join((_encode_header(kind, fields), body))
+
+
+def encode_head(kind: int, header: Mapping[str, Any], absent: Absent) -> bytes:
+    """Encode a head: a frame whose body comes apart.
+
+    Raises:
+        LocalProtocolError: the header is larger than `MAX_HEADER_BYTES`.
+    """
+    about = {SHA256: bytes.fromhex(absent.digest), SIZE: absent.size}
+    return _encode_header(kind, {**header, **about, CHUNK_BYTES: absent.chunk_bytes})
+
+
+def _encode_header(kind: int, fields: dict[str, Any]) -> bytes:
+    encoded = cbor.dumps(fields)
+    if len(encoded) > MAX_HEADER_BYTES or not 0 < kind < 256:
+        raise LocalProtocolError(f"a header of {len(encoded)} bytes for a frame of kind {kind}")
+    return PROLOGUE.pack(MAGIC, VERSION, kind, len(encoded)) + encoded
 
 
 def decode_frame(data: bytes | memoryview) -> Frame:
@@ -89,8 +138,26 @@ def decode_frame(data: bytes | memoryview) -> Frame:
         raise RemoteProtocolError(f"header length {size} in a frame of {len(view)} bytes")
     header = cbor.loads(bytes(view[PROLOGUE.size : PROLOGUE.size + size]))
     body = view[PROLOGUE.size + size :]
+    if kind != CHUNK and SIZE in header:
+        absent = _read_absent(header, body)
+        return Frame(kind=kind, header=header, body=body, absent=absent)
     _check_body(kind, header.pop(SHA256, None), body)
     return Frame(kind=kind, header=header, body=body)
+
+
+def _read_absent(header: dict[str, Any], body: memoryview) -> Absent:
+    """What a head says of its body; its keys are taken out of the header."""
+    digest, size, chunk = (header.pop(key, None) for key in (SHA256, SIZE, CHUNK_BYTES))
+    if len(body):
+        raise RemoteProtocolError(f"a head with a body of {len(body)} bytes")
+    if not isinstance(digest, bytes) or len(digest) != 32:
+        raise RemoteProtocolError("a head without the SHA-256 of its body")
+    if type(size) is not int or type(chunk) is not int:
+        raise RemoteProtocolError("a head whose sizes are no integers")
+    try:
+        return Absent(digest=digest.hex(), size=size, chunk_bytes=chunk)
+    except ProtocolError as error:
+        raise RemoteProtocolError(f"a head of {error}") from error
 
 
 def _check_body(kind: int, digest: object, body: memoryview) -> None:

@@ -14,7 +14,7 @@ from enum import Enum
 from typing import Any, Final, TypeVar
 
 from fedsparse.errors import LocalProtocolError, ProtocolError, RemoteProtocolError
-from fedsparse.wire.frame import decode_frame, encode_frame, encode_head
+from fedsparse.wire.frame import Absent, decode_frame, encode_frame, encode_head
 from fedsparse.wire.messages import (
     Evaluation,
     Failure,
@@ -57,7 +57,7 @@ KEYS: Final = {
     "loss": "lo", "evaluation": "x", "step_ms": "st", "train_s": "tt", "trainer_s": "tr",
     "peak_rss_bytes": "pk", "agent_rss_bytes": "ar", "update_digest": "ud", "verdict": "vd",
     # what is missing
-    "what": "w", "transfer": "id", "missing": "mi",
+    "what": "w", "transfer": "id", "first": "f", "missing": "mi",
     # a part
     "name": "na", "codec": "c", "size": "z", "base": "ba",
     # an evaluation
@@ -84,16 +84,32 @@ def encode_message(message: Message, body: bytes | memoryview = b"") -> bytes:
     Raises:
         LocalProtocolError: the parts and the body do not fit, or the header grew too large.
     """
-    return encode_frame(message.KIND, _checked_header(message, body), body)
+    return encode_frame(message.KIND, _checked_header(message, len(body)), body)
 
 
-def encode_message_head(message: Message, body: bytes | memoryview) -> bytes:
-    """The frame of a message without its body, for a sender that does not want to copy it."""
-    return encode_head(message.KIND, _checked_header(message, body), body)
+def encode_message_head(message: Message, absent: Absent) -> bytes:
+    """A message whose body comes apart, as a head.
+
+    Raises:
+        LocalProtocolError: the parts and the body do not fit, or the header grew too large.
+    """
+    return encode_head(message.KIND, _checked_header(message, absent.size), absent)
 
 
 def decode_message(data: bytes | memoryview) -> tuple[Message, memoryview]:
-    """A frame as its message and its body (not copied).
+    """A whole frame as its message and its body (not copied).
+
+    Raises:
+        RemoteProtocolError: whatever is wrong with it.
+    """
+    message, body = decode_envelope(data)
+    if isinstance(body, Absent):
+        raise RemoteProtocolError(f"a {type(message).__name__} without its body")
+    return message, body
+
+
+def decode_envelope(data: bytes | memoryview) -> tuple[Message, memoryview | Absent]:
+    """A frame as its message and its body (not copied), or what is said of a body that is not here.
 
     Raises:
         RemoteProtocolError: whatever is wrong with it.
@@ -102,9 +118,10 @@ def decode_message(data: bytes | memoryview) -> tuple[Message, memoryview]:
     if frame.kind not in KINDS:
         raise RemoteProtocolError(f"no message has the kind {frame.kind}")
     message = from_header(KINDS[frame.kind], frame.header)
-    if complaint := _parts_complaint(parts_of(message), len(frame.body)):
+    size = frame.absent.size if frame.absent is not None else len(frame.body)
+    if complaint := _parts_complaint(parts_of(message), size):
         raise RemoteProtocolError(f"{type(message).__name__}: {complaint}")
-    return message, frame.body
+    return message, frame.absent or frame.body
 
 
 def split_parts(
@@ -155,8 +172,8 @@ def from_header(kind: type[T], header: Mapping[str, Any]) -> T:
         raise RemoteProtocolError(f"{kind.__name__}: {error}") from error
 
 
-def _checked_header(message: Message, body: bytes | memoryview) -> dict[str, Any]:
-    if complaint := _parts_complaint(parts_of(message), len(body)):
+def _checked_header(message: Message, size: int) -> dict[str, Any]:
+    if complaint := _parts_complaint(parts_of(message), size):
         raise LocalProtocolError(f"{type(message).__name__}: {complaint}")
     return to_header(message)
 

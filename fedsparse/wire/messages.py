@@ -262,6 +262,11 @@ class Task:
         _check(0 < len(self.values_codec) <= MAX_CODEC, f"values_codec {self.values_codec[:64]!r}")
 
     @property
+    def brings_plan(self) -> bool:
+        """Whether it is no work, but the plan for a device that lacks it."""
+        return any(part.name == "plan" for part in self.parts)
+
+    @property
     def asks_saliency(self) -> bool:
         """Whether stage 1 is to measure the saliency of every weight, and to train nothing."""
         return self.stage is Stage.SENSE and not self.evolve
@@ -345,8 +350,9 @@ class Need:
 
     Attributes:
         what: `chunks` or `mask`.
-        transfer: the transfer's id, for chunks.
-        missing: their bitmap, first chunk in the lowest bit of the first byte; empty = all.
+        transfer: of chunks: SHA-256 of the body that they belong to.
+        first: of the chunks, the index of the first one;
+        missing: a bitmap, that one in the lowest bit of the first byte.
     """
 
     KIND: ClassVar[int] = 8
@@ -354,13 +360,15 @@ class Need:
     job: str = ""
     round_id: int = 0
     transfer: str = ""
+    first: int = 0
     missing: bytes = field(default=b"", repr=False)
 
     def __post_init__(self) -> None:
         _check(self.what in {"chunks", "mask"}, f"need {self.what!r}")
         _check(0 <= self.round_id < 2**31, f"round_id {self.round_id}")
         _check_text(self.job, self.transfer)
-        _check(len(self.missing) <= 65536, "missing bitmap is too long")
+        _check(0 <= self.first < 2**20, f"first {self.first}")
+        _check(len(self.missing) <= 8192, "missing bitmap is too long")
 
 
 Message = Status | Offer | Ready | Task | Update | Failure | Receipt | Need

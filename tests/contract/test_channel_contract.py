@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fedsparse.wire.reassembly import Limits
 from harness import PATIENCE_S, Harness, ProcessHarness, wait_for
 
 from fedsparse.transport.base import Connected, Disconnected
 from fedsparse.transport.channel import Channel, ChannelOptions, Delivered, status_will
 from fedsparse.wire.messages import Failure, Message, Part, Stage, Status, Task, Update
-from fedsparse.wire.reassembly import Limits
 from fedsparse.wire.topics import Topics
 
 TOPICS = Topics("home")

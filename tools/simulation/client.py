@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,11 +9,12 @@ from pathlib import Path
 from edge_client.data.header import count_samples
 from edge_client.store import MASKS_KEPT
 from edge_client.trainer.masks import receive_mask, save_mask
+from fedsparse.body import Body, Bytes
 from fedsparse.plan import Plan
 from fedsparse.rounds import client
 from fedsparse.rounds.client import ClientRounds
 from fedsparse.sparsity.packing import pack, unpack
-from fedsparse.transport.channel import Channel, Delivered, status_will
+from fedsparse.transport.channel import Announced, Channel, Delivered, status_will
 from fedsparse.transport.memory import MemoryBroker, MemoryTransport
 from fedsparse.types import BoolArray
 from fedsparse.wire.headers import decode_message, encode_message, split_parts
@@ -109,7 +109,7 @@ class VirtualClient:
         self._answer: Ready | None = None
         self._task: Task | None = None
         self._order: TrainOrder | None = None
-        self._update: tuple[Update, bytes] | None = None
+        self._update: tuple[Update, Body] | None = None
         self._lost = b""
         status = Status(device=name, online=True, board="virtual")
         transport = MemoryTransport(
@@ -140,8 +140,10 @@ class VirtualClient:
         heard = False
         while (event := self._channel.poll(0.0)) is not None:
             heard = True
-            if isinstance(event, Delivered):
-                self._hear(event.message, bytes(event.body))
+            if isinstance(event, Announced):
+                self._channel.accept(event)
+            elif isinstance(event, Delivered):
+                self._hear(event.message, Bytes(event.body.read()))
         return heard
 
     def trained(self, answer: TrainAnswer) -> BoolArray | None:
@@ -160,7 +162,7 @@ class VirtualClient:
         update, body = decode_message(answer.frame)
         if not isinstance(update, Update):
             raise TypeError(f"a worker answered with {type(update).__name__}")
-        self._update, self._lost = (update, bytes(body)), answer.lost
+        self._update, self._lost = (update, Bytes(bytes(body))), answer.lost
         evolved = None
         if update.mask_digest != task.mask_digest:
             evolved = unpack(answer.mask, self._site.plan.num_prunable)
@@ -173,21 +175,20 @@ class VirtualClient:
         """Learn what became of the update, and nothing else: an offer that came is for others."""
         while (event := self._channel.poll(0.0)) is not None:
             if isinstance(event, Delivered) and isinstance(event.message, Receipt):
-                self._hear(event.message, bytes(event.body))
+                self._hear(event.message, event.body)
 
     def leave(self) -> None:
         """Go offline in good order."""
         self._channel.close()
 
-    def _hear(self, message: Message, body: bytes) -> None:
+    def _hear(self, message: Message, body: Body) -> None:
         match message:
             case Offer():
                 self._perform(self._rounds.offered(message))
             case Task():
                 self._perform(self._rounds.assigned(message, body))
             case Receipt() if self._update is not None:
-                digest = hashlib.sha256(self._update[1]).hexdigest()
-                effects = self._rounds.received(message, digest)
+                effects = self._rounds.received(message, self._update[1].digest)
                 if effects and message.verdict is Verdict.ACCEPTED and self._lost:
                     self._keep_lost()
                 if effects and message.verdict is not Verdict.ACCEPTED:
@@ -234,21 +235,21 @@ class VirtualClient:
         held = self._belongings.held
         return tuple(one for one in held if one in offer.mask_digests or one == held[0])
 
-    def _keep_plan(self, task: Task, body: bytes) -> None:
-        text = bytes(split_parts(task.parts, body)["plan"][1])
+    def _keep_plan(self, task: Task, body: Body) -> None:
+        text = bytes(split_parts(task.parts, body.read())["plan"][1])
         if Plan.from_json(text).digest != self._site.plan.digest:
             raise ValueError("the plan that came is another one")
         self._belongings.has_plan = True
         if self._rounds.offer is not None:
             self._decide(self._rounds.offer)
 
-    def _accept(self, task: Task, body: bytes) -> None:
-        parts = split_parts(task.parts, body)
+    def _accept(self, task: Task, body: Body) -> None:
+        parts = split_parts(task.parts, body.read())
         mask = receive_mask(self._site.plan, task.mask_digest, parts.get("mask"), self._site.masks)
         self._belongings.hold(task.mask_digest)
         self._task = task
         self._order = TrainOrder(
-            frame=encode_message(task, body),
+            frame=encode_message(task, body.read()),
             mask=pack(mask),
             samples=self._samples,
             residual=self._residual.read_bytes() if self._residual.exists() else b"",

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from fedsparse.wire.reassembly import Limits
 
 from fedsparse.errors import LocalProtocolError, TransportError
 from fedsparse.transport.base import Connected, Disconnected, publish_packet_bytes
@@ -38,7 +39,6 @@ from fedsparse.wire.messages import (
     Update,
     Verdict,
 )
-from fedsparse.wire.reassembly import Limits
 from fedsparse.wire.topics import Branch, Topics
 from fedsparse.wire.transfer import Outgoing
 

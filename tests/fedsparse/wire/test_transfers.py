@@ -6,11 +6,11 @@ import itertools
 import random
 
 import pytest
+from fedsparse.wire.reassembly import Limits, Reassembly
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fedsparse.errors import LocalProtocolError, RemoteProtocolError
-from fedsparse.wire.reassembly import Limits, Reassembly
 from fedsparse.wire.transfer import MAX_CHUNKS, Incoming, Outgoing, decode_chunk
 
 frames = st.binary(min_size=1, max_size=2_000)
