@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from fedsparse.body import Bytes
 from fedsparse.errors import LocalProtocolError
 from fedsparse.rounds.client import (
     TRANSITIONS,
@@ -26,6 +27,7 @@ from fedsparse.rounds.client import (
 from fedsparse.wire.messages import Offer, Part, Receipt, Stage, Task, Verdict
 
 PLAN = hashlib.sha256(b"plan").hexdigest()
+BODY, OTHER = Bytes(b"abc"), Bytes(b"xyz")
 UPDATE = hashlib.sha256(b"update").hexdigest()
 
 
@@ -73,7 +75,7 @@ def machine_in(phase: Phase, first: Offer | None = None) -> ClientRounds:
     machine.decided(takes_part=True)
     if phase is Phase.READY:
         return machine
-    machine.assigned(task(first.round_id, first.job), b"abc")
+    machine.assigned(task(first.round_id, first.job), BODY)
     if phase is Phase.UPLOADING:
         machine.trained()
     assert machine.phase is phase
@@ -99,7 +101,7 @@ def test_a_whole_round() -> None:
     machine = ClientRounds()
     assert machine.offered(offer()) == [Decide(offer=offer())]
     machine.decided(takes_part=True)
-    assert machine.assigned(task(), b"abc") == [Train(task=task(), body=b"abc")]
+    assert machine.assigned(task(), BODY) == [Train(task=task(), body=BODY)]
     assert machine.trained() == [Upload()]
     assert machine.received(receipt(), UPDATE) == [ClearOutbox()]
     assert machine.phase is Phase.IDLE
@@ -154,7 +156,7 @@ def test_the_end_of_the_job_drops_the_work_at_hand(phase: Phase) -> None:
     assert effects == stops.get(phase, [])
     assert machine.phase is Phase.IDLE
     assert machine.offered(offer(2, stage=Stage.DONE)) == []
-    assert machine.assigned(task(2), b"abc") == []
+    assert machine.assigned(task(2), BODY) == []
 
 
 @pytest.mark.parametrize(
@@ -194,7 +196,7 @@ def test_a_task_that_fails_is_not_tried_again_unless_the_round_is_offered_again(
     machine.offered(offer(1, 1))
     machine.failed()
     machine.decided(takes_part=True)
-    machine.assigned(task(), b"abc")
+    machine.assigned(task(), BODY)
     assert machine.failed() == []
     assert machine.phase is Phase.IDLE
 
@@ -223,35 +225,54 @@ def test_an_update_that_counts_or_is_broken_is_not_made_again(verdict: Verdict) 
 @pytest.mark.parametrize("phase", [Phase.IDLE, Phase.DECIDING, Phase.TRAINING, Phase.UPLOADING])
 def test_a_task_is_taken_by_a_device_that_waits_for_one_only(phase: Phase) -> None:
     machine = machine_in(phase)
-    assert machine.assigned(task(), b"abc") == []
+    assert machine.assigned(task(), BODY) == []
     assert machine.phase is phase
 
 
 @pytest.mark.parametrize("stale", [task(0), task(2), task(1, job="other")])
 def test_a_task_of_another_round_or_job_is_ignored(stale: Task) -> None:
     machine = machine_in(Phase.READY)
-    assert machine.assigned(stale, b"abc") == []
+    assert machine.assigned(stale, BODY) == []
     assert machine.phase is Phase.READY
 
 
 def test_a_task_without_any_offer_is_ignored() -> None:
-    assert ClientRounds().assigned(task(), b"abc") == []
+    assert ClientRounds().assigned(task(), BODY) == []
 
 
 def test_the_plan_is_kept_while_deciding_and_never_trained() -> None:
     plan = task(part="plan")
     machine = machine_in(Phase.DECIDING)
-    assert machine.assigned(plan, b"abc") == [KeepPlan(task=plan, body=b"abc")]
+    assert machine.assigned(plan, BODY) == [KeepPlan(task=plan, body=BODY)]
     assert machine.phase is Phase.DECIDING
     machine.decided(takes_part=True)
-    assert machine.assigned(plan, b"abc") == []  # delivered twice
+    assert machine.assigned(plan, BODY) == []  # delivered twice
     assert machine.phase is Phase.READY
 
 
 def test_a_task_whose_mask_is_missing_is_taken_when_it_comes_again() -> None:
     machine = machine_in(Phase.TRAINING)
     machine.mask_missing()
-    assert machine.assigned(task(), b"xyz") == [Train(task=task(), body=b"xyz")]
+    assert machine.assigned(task(), OTHER) == [Train(task=task(), body=OTHER)]
+
+
+@pytest.mark.parametrize("phase", Phase)
+@pytest.mark.parametrize("part", ["values", "plan"])
+@pytest.mark.parametrize("round_id", [0, 1, 2])
+@pytest.mark.parametrize("job", ["j", "other"])
+def test_exactly_the_tasks_that_change_something_are_wanted(
+    phase: Phase, part: str, round_id: int, job: str
+) -> None:
+    """Of one that is not wanted, not even the body is to come."""
+    machine = machine_in(phase)
+    one = task(round_id, job, part)
+    wanted = machine.wants(one)
+    assert machine.phase is phase
+    assert wanted is bool(machine.assigned(one, BODY))
+
+
+def test_a_device_without_an_offer_wants_nothing() -> None:
+    assert not ClientRounds().wants(task())
 
 
 # Receipts

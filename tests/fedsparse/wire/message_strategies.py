@@ -6,6 +6,7 @@ import hashlib
 
 from hypothesis import strategies as st
 
+from fedsparse.wire.frame import Absent
 from fedsparse.wire.messages import (
     Evaluation,
     Failure,
@@ -126,7 +127,8 @@ messages: st.SearchStrategy[Message] = st.one_of(
     ),
     st.builds(
         Need, what=st.sampled_from(["chunks", "mask"]), job=st.just("") | names, round_id=rounds,
-        transfer=st.just("") | digests, missing=st.binary(max_size=64),
+        transfer=st.just("") | digests, first=st.integers(0, 2**20 - 1),
+        missing=st.binary(max_size=64),
     ),
 )  # fmt: skip
 
@@ -196,5 +198,26 @@ EXAMPLES: dict[str, Message] = {
         job="watch", round_id=3, update_digest=digest("body"), verdict=Verdict.ACCEPTED
     ),
     "need_mask": Need(what="mask", job="watch", round_id=3),
-    "need_chunks": Need(what="chunks", transfer=digest("frame"), missing=b"\x05\x80"),
+    "need_chunks": Need(
+        what="chunks", transfer=digest("body"), first=40, missing=b"\x05\x80"
+    ),
+}  # fmt: skip
+
+LONG = Part(name="values", codec="f32", size=4_000_000)
+HEADS: dict[str, tuple[Message, Absent]] = {  # messages whose bodies come apart
+    "head_task": (
+        Task(
+            job="watch", round_id=3, attempt=1, stage=Stage.TRAIN, plan_digest=digest("plan"),
+            parts=(MASK, LONG), mask_digest=digest("mask 1"), level=0.1, seconds_left=58.25,
+            seed=20240229, learning_rate=0.0123,
+        ),
+        Absent(digest=digest("body"), size=4_000_003, chunk_bytes=40_000),
+    ),
+    "head_update": (
+        Update(
+            job="watch", round_id=3, stage=Stage.TRAIN, level=0.1, num_examples=1800,
+            mask_digest=digest("mask 1"), parts=(LONG,), loss=0.734,
+        ),
+        Absent(digest=digest("values"), size=4_000_000, chunk_bytes=40_000),
+    ),
 }  # fmt: skip

@@ -5,14 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from message_strategies import EXAMPLES, body_of
+from message_strategies import EXAMPLES, HEADS, body_of
 
-from fedsparse.wire.frame import VERSION
-from fedsparse.wire.headers import decode_message, encode_message
-from fedsparse.wire.transfer import Outgoing, decode_chunk
+from fedsparse.body import Bytes
+from fedsparse.wire.frame import VERSION, Absent
+from fedsparse.wire.headers import (
+    decode_envelope,
+    decode_message,
+    encode_message,
+    encode_message_head,
+)
+from fedsparse.wire.transfer import decode_chunk, encode_chunk
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "wire"
-CHUNKED = bytes(range(256)) * 5
+BODY = Bytes(bytes(range(256)) * 5)
 
 
 def golden(name: str) -> bytes:
@@ -20,12 +26,16 @@ def golden(name: str) -> bytes:
 
 
 def chunks() -> dict[str, bytes]:
-    outgoing = Outgoing([CHUNKED], chunk_bytes=512)
-    return {f"chunk_{index}": frame for index, frame in outgoing.next_chunks()}
+    absent = Absent(digest=BODY.digest, size=BODY.size, chunk_bytes=512)
+    return {
+        f"chunk_{index}": BODY.read(absent.offset(index), absent.length(index))
+        for index in range(absent.count)
+    }
 
 
 def test_there_is_a_golden_file_for_each_example_and_no_other() -> None:
-    assert {path.stem for path in GOLDEN.iterdir()} == set(EXAMPLES) | set(chunks())
+    names = {*EXAMPLES, *HEADS, *chunks()}
+    assert {path.stem for path in GOLDEN.iterdir()} == names
 
 
 @pytest.mark.parametrize("name", sorted(EXAMPLES))
@@ -36,9 +46,15 @@ def test_a_message_is_encoded_to_its_golden_bytes_and_back(name: str) -> None:
     assert decode_message(golden(name)) == (message, memoryview(body_of(message)))
 
 
+@pytest.mark.parametrize("name", sorted(HEADS))
+def test_a_head_is_encoded_to_its_golden_bytes_and_back(name: str) -> None:
+    message, absent = HEADS[name]
+    assert encode_message_head(message, absent).hex() == golden(name).hex()
+    assert decode_envelope(golden(name)) == (message, absent)
+
+
 @pytest.mark.parametrize("name", sorted(chunks()))
 def test_a_chunk_is_encoded_to_its_golden_bytes_and_back(name: str) -> None:
-    assert chunks()[name].hex() == golden(name).hex()
-    chunk = decode_chunk(golden(name))
-    assert chunk.payload == CHUNKED[chunk.offset : chunk.offset + 512]
-    assert (chunk.count, chunk.total) == (3, len(CHUNKED))
+    payload = chunks()[name]
+    assert encode_chunk(payload).hex() == golden(name).hex()
+    assert decode_chunk(golden(name)) == payload

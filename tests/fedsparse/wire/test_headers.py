@@ -5,15 +5,17 @@ from typing import Any
 
 import pytest
 from hypothesis import given
-from message_strategies import EXAMPLES, body_of, digest, messages
+from message_strategies import EXAMPLES, HEADS, body_of, digest, messages
 
 from fedsparse.errors import LocalProtocolError, RemoteProtocolError
-from fedsparse.wire.frame import encode_frame
+from fedsparse.wire.frame import Absent, encode_frame
 from fedsparse.wire.headers import (
     KEYS,
     KINDS,
+    decode_envelope,
     decode_message,
     encode_message,
+    encode_message_head,
     from_header,
     split_parts,
     to_header,
@@ -122,6 +124,13 @@ def test_a_number_is_neither_a_boolean_nor_the_reverse() -> None:
         ("offer", "plan_digest", b"\0" * 31),
         ("status", "device", "a/b"),
         ("ready", "held", [b""]),
+        ("need_chunks", "first", -1),
+        ("need_chunks", "first", 2**20),
+        ("need_chunks", "first", 1.0),
+        ("need_chunks", "missing", bytes(8_193)),
+        ("need_chunks", "missing", "x"),
+        ("need_chunks", "transfer", bytes(31)),
+        ("need_chunks", "what", "everything"),
     ],
 )
 def test_a_value_out_of_range_is_refused(name: str, field: str, wrong: Any) -> None:  # noqa: ANN401
@@ -181,3 +190,45 @@ def test_a_declined_offer_carries_no_level() -> None:
     header = to_header(EXAMPLES["ready_declined"])
     assert header[KEYS["level"]] is None
     assert from_header(Ready, header).level is None
+
+
+@given(messages)
+def test_every_message_that_has_a_body_survives_the_way_as_a_head(message: Message) -> None:
+    body = body_of(message)
+    if not body:
+        return
+    absent = Absent(digest=digest("body"), size=len(body), chunk_bytes=7)
+    assert decode_envelope(encode_message_head(message, absent)) == (message, absent)
+
+
+@given(messages)
+def test_a_frame_with_its_body_is_read_as_such(message: Message) -> None:
+    body = body_of(message)
+    assert decode_envelope(encode_message(message, body)) == (message, memoryview(body))
+
+
+@pytest.mark.parametrize("name", sorted(HEADS))
+@pytest.mark.parametrize("more", [-1, 1])
+def test_the_parts_must_fill_the_body_of_a_head(name: str, more: int) -> None:
+    message, absent = HEADS[name]
+    wrong = dataclasses.replace(absent, size=absent.size + more)
+    with pytest.raises(LocalProtocolError, match=f"in a body of {wrong.size}"):
+        encode_message_head(message, wrong)
+    good, bad = (encode_frame(message.KIND, {**to_header(message), **keys}) for keys in (
+        {"sha256": bytes(32), "bz": absent.size, "cb": 40_000},
+        {"sha256": bytes(32), "bz": wrong.size, "cb": 40_000},
+    ))  # fmt: skip
+    assert decode_envelope(good)[0] == message
+    with pytest.raises(RemoteProtocolError, match=f"in a body of {wrong.size}"):
+        decode_envelope(bad)
+
+
+def test_a_head_of_a_message_without_parts_is_refused() -> None:
+    keys = {"sha256": bytes(32), "bz": 1, "cb": 1}
+    with pytest.raises(RemoteProtocolError, match="parts of 0 bytes in a body of 1"):
+        decode_envelope(encode_frame(7, {**to_header(EXAMPLES["receipt"]), **keys}))
+
+
+def test_a_head_is_no_whole_message() -> None:
+    with pytest.raises(RemoteProtocolError, match="a Task without its body"):
+        decode_message(encode_message_head(*HEADS["head_task"]))

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from fedsparse.wire.frame import CHUNK_BYTES, SHA256, SIZE
 from fedsparse.wire.headers import KEYS, KINDS
-from fedsparse.wire.transfer import INTEGERS
+from fedsparse.wire.transfer import CRC
 
 ROOT = Path(__file__).parents[3]
 DOCUMENT = (ROOT / "docs" / "wire.md").read_text(encoding="utf-8")
@@ -26,9 +27,18 @@ def documented() -> set[tuple[str, str]]:
     return pairs
 
 
-@pytest.mark.parametrize(("field", "key"), [*KEYS.items(), *INTEGERS.items()])
+@pytest.mark.parametrize(("field", "key"), [*KEYS.items()])
 def test_every_field_is_documented_with_its_key(field: str, key: str) -> None:
     assert (field, key) in documented()
+
+
+@pytest.mark.parametrize("key", [SHA256, SIZE, CHUNK_BYTES])
+def test_every_key_of_a_head_is_documented(key: str) -> None:
+    assert re.search(rf"^\| `{key}` \|", DOCUMENT, re.MULTILINE)
+
+
+def test_the_key_of_a_chunk_is_documented() -> None:
+    assert f"the key `{CRC}`, the CRC-32" in DOCUMENT
 
 
 def test_every_kind_is_documented() -> None:

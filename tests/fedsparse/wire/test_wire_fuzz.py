@@ -6,13 +6,19 @@ import contextlib
 import random
 
 import pytest
-from message_strategies import EXAMPLES, body_of
+from message_strategies import EXAMPLES, HEADS, body_of
 
 from fedsparse.errors import RemoteProtocolError
 from fedsparse.wire.frame import PROLOGUE
-from fedsparse.wire.headers import decode_message, encode_message
+from fedsparse.wire.headers import (
+    decode_envelope,
+    decode_message,
+    encode_message,
+    encode_message_head,
+)
+from fedsparse.wire.messages import Need
 from fedsparse.wire.topics import Topics
-from fedsparse.wire.transfer import Outgoing, decode_chunk
+from fedsparse.wire.transfer import asked_for, decode_chunk, encode_chunk
 
 MUTANTS = 1_500  # of each of the examples
 
@@ -60,9 +66,40 @@ def test_a_mutated_message_raises_nothing_but_a_remote_error(name: str) -> None:
     assert refused > MUTANTS / 4
 
 
+@pytest.mark.parametrize("name", sorted(HEADS))
+def test_a_mutated_head_raises_nothing_but_a_remote_error(name: str) -> None:
+    draw = random.Random(name)
+    good = encode_message_head(*HEADS[name])
+    refused = 0
+    for _ in range(MUTANTS):
+        bad = mutated(good, draw)
+        if draw.random() < 0.5:
+            bad = with_true_header_length(bad, len(bad) - PROLOGUE.size)
+        try:
+            decode_envelope(bad)
+        except RemoteProtocolError:
+            refused += 1
+    assert refused > MUTANTS / 4
+
+
+def test_whatever_bitmap_comes_only_chunks_that_exist_are_found() -> None:
+    draw = random.Random("need")
+    refused = 0
+    for _ in range(MUTANTS):
+        count = draw.randrange(1, 100)
+        need = Need(
+            what="chunks", first=draw.randrange(60), missing=draw.randbytes(draw.randrange(9))
+        )
+        try:
+            assert set(asked_for(need, count)) <= set(range(count))
+        except RemoteProtocolError:
+            refused += 1
+    assert MUTANTS / 4 < refused < MUTANTS
+
+
 def test_a_mutated_chunk_raises_nothing_but_a_remote_error() -> None:
     draw = random.Random("chunk")
-    _, good = list(Outgoing([b"abcdefgh" * 30], chunk_bytes=100).next_chunks())[1]
+    good = encode_chunk(b"abcdefgh" * 30)
     refused = 0
     for _ in range(MUTANTS):
         try:
