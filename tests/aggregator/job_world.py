@@ -22,6 +22,7 @@ from aggregator.events import EventLog
 from aggregator.job import CohortConfig, JobConfig, MethodConfig, TrainingConfig, ValuesConfig
 from aggregator.rounds import Aggregator
 from edge_client.trainer.work import Progress, Received, Residual, Trained, encode_result
+from fedsparse.body import Body, Bytes
 from fedsparse.errors import TransportError
 from fedsparse.plan import Plan
 from fedsparse.plan.builder import PlanBuilder
@@ -32,7 +33,7 @@ from fedsparse.sparsity.masks import counts_of
 from fedsparse.sparsity.packing import U32, decode_mask, encode_counts, mask_digest
 from fedsparse.sparsity.values import decode_values, encode_values
 from fedsparse.transport.base import Event
-from fedsparse.transport.channel import Channel, Delivered, status_will
+from fedsparse.transport.channel import Announced, Channel, Delivered, status_will
 from fedsparse.transport.memory import MemoryBroker, MemoryTransport
 from fedsparse.types import BoolArray, Weights
 from fedsparse.wire.codecs import F32
@@ -149,10 +150,12 @@ class Device:
     def work(self) -> None:
         """Deal with everything that has come."""
         while (event := self.channel.poll(0.0)) is not None:
-            if isinstance(event, Delivered):
-                self.hear(event.message, bytes(event.body))
+            if isinstance(event, Announced):
+                self.channel.accept(event)
+            elif isinstance(event, Delivered):
+                self.hear(event.message, event.body)
 
-    def hear(self, message: Message, body: bytes) -> None:
+    def hear(self, message: Message, body: Body) -> None:
         if isinstance(message, Offer):
             self.offers[message.round_id] = message
             self.perform(self.rounds.offered(message))
@@ -176,15 +179,15 @@ class Device:
                     assert self.answer is not None
                     self.channel.send(None, self.answer)
                 case client.KeepPlan(body=body):
-                    self.plan = Plan.from_json(body)
+                    self.plan = Plan.from_json(body.read())
                     assert self.rounds.offer is not None
                     self.decide(self.rounds.offer)
                 case client.Train(task=task, body=body):
-                    self.train(task, body)
+                    self.train(task, body.read())
                 case client.Upload():
                     assert self.outbox is not None
                     update, body = decode_message(self.outbox)
-                    self.channel.send(None, update, bytes(body))
+                    self.channel.send(None, update, Bytes(body))
                 case client.ClearOutbox():
                     self.outbox = None
                 case client.StopTraining():

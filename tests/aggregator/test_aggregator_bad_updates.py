@@ -12,6 +12,7 @@ import pytest
 from job_world import LEVELS, Change, Device, World, build_world, content_of
 
 from aggregator.job import MethodConfig
+from fedsparse.body import Bytes
 from fedsparse.sparsity.packing import encode_mask, mask_digest
 from fedsparse.types import BoolArray
 from fedsparse.wire.frame import decode_frame, encode_frame
@@ -237,7 +238,7 @@ def test_an_update_sent_again_and_again_counts_once(tmp_path: Path) -> None:
 
     def again() -> None:
         for update, body in sent:
-            device.channel.send(None, update, body)
+            device.channel.send(None, update, Bytes(body))
         world.at_tick[world.ticks + 1] = again
 
     device.change = dict.fromkeys((1, 2, 3), remember)
@@ -255,7 +256,7 @@ def test_a_second_and_different_update_is_rejected_and_the_first_counts(tmp_path
 
     def send_another_first(update: Update, body: bytes) -> tuple[Update, bytes]:
         world.at_tick[world.ticks + 1] = lambda: liar.channel.send(
-            None, update, body[:-4] + bytes(4)
+            None, update, Bytes(body[:-4] + bytes(4))
         )
         return update, body
 
@@ -290,7 +291,7 @@ def test_an_update_after_the_close_of_its_round_is_late(tmp_path: Path) -> None:
     device.change = {1: hold_back}
     world.when(
         lambda: bool(device.receipts) and device.receipts[-1].round_id == 2,
-        lambda: device.channel.send(None, *kept[0]),
+        lambda: device.channel.send(None, kept[0][0], Bytes(kept[0][1])),
     )
     world.run()
     assert [r.verdict for r in device.receipts if r.round_id == 1] == [
@@ -304,7 +305,7 @@ def test_a_stranger_cannot_take_part(tmp_path: Path) -> None:
     friend, stranger = world.devices[0], world.add("stranger", None)
 
     def copy(update: Update, body: bytes) -> tuple[Update, bytes]:
-        stranger.channel.send(None, update, body)
+        stranger.channel.send(None, update, Bytes(body))
         return update, body
 
     friend.change = dict.fromkeys((1, 2, 3), copy)

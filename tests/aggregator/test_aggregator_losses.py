@@ -13,11 +13,12 @@ from aggregator.job import MethodConfig, TrainingConfig
 from edge_client.runtime.setup import EngineSetup
 from edge_client.trainer.request import EXIT_OK, TrainRequest
 from edge_client.trainer.train import run_task
+from fedsparse.body import Bytes
 from fedsparse.errors import DataError
 from fedsparse.plan import Loss, Plan, Tanh
 from fedsparse.plan.builder import PlanBuilder
+from fedsparse.stored import read_message, save_message
 from fedsparse.types import Float32Array
-from fedsparse.wire.headers import decode_message, encode_message
 from fedsparse.wire.messages import Task, Update
 
 # The loss of a model that always says the same: of two classes, of bits, of numbers around 0.
@@ -51,24 +52,24 @@ class TrainerDevice(Device):
         self.folder = folder
 
     def make_update(self, task: Task, body: bytes) -> tuple[Update, bytes]:
-        (self.folder / "task").write_bytes(encode_message(task, body))
+        save_message(self.folder / "task.head", task, Bytes(body))
         (self.folder / "plan").write_text(self.world.plan.to_json())
         request = TrainRequest(
-            frame=str(self.folder / "task"),
+            task=str(self.folder / "task.head"),
             plan=str(self.folder / "plan"),
             masks=str(self.folder / "masks"),
             data=str(self.folder / "data.npz"),
             holdout=0.2,
-            output=str(self.folder / "update"),
+            output=str(self.folder / "update.head"),
             setup=EngineSetup(micro_batch=task.batch_size),
             agent_rss_bytes=0,
             residual=str(self.folder / "residual"),
             lost=str(self.folder / "update.residual"),
         )
         assert run_task(request) == EXIT_OK
-        update, content = decode_message((self.folder / "update").read_bytes())
+        update, content = read_message(self.folder / "update.head")
         assert isinstance(update, Update)
-        return update, bytes(content)
+        return update, content
 
 
 def learning_world(tmp_path: Path, loss: Loss, *, on_gateway: bool) -> World:

@@ -20,9 +20,9 @@ from job_world import (
 
 from aggregator.job import MethodConfig
 from aggregator.spool import Spool
-from fedsparse.errors import ConfigError
+from fedsparse.errors import ConfigError, RemoteProtocolError
 from fedsparse.rounds.client import ClientRounds, Effect
-from fedsparse.wire.messages import Offer, Stage, Verdict
+from fedsparse.wire.messages import Message, Offer, Stage, Verdict
 
 
 def small_world(tmp_path: Path, label: object, name: str) -> World:
@@ -167,7 +167,7 @@ def test_an_update_that_was_damaged_on_the_disk_is_asked_for_again(tmp_path: Pat
     world.when(lambda: has_receipt(world.devices[0]), kill)
     with pytest.raises(Killed):
         world.run()
-    (stored,) = (world.job.output / "spool" / "1").glob("*.update")
+    (stored,) = (world.job.output / "spool" / "1").glob("*.body")
     data = bytearray(stored.read_bytes())
     data[-1] ^= 1
     stored.write_bytes(data)
@@ -190,7 +190,7 @@ def test_a_round_goes_on_without_an_update_that_is_damaged_when_it_is_folded(
     world.add("third", 0.1)
 
     def damage() -> None:
-        (stored,) = (world.job.output / "spool" / "1").glob("big.update")
+        (stored,) = (world.job.output / "spool" / "1").glob("big.body")
         stored.write_bytes(stored.read_bytes()[:-1])
 
     world.devices[1].silent_in = {1}
@@ -207,12 +207,11 @@ def test_a_round_of_which_nothing_can_be_read_is_offered_again(
     world = small_world(tmp_path, "world", name)
     load, damaged = Spool.load, set[str]()
 
-    def damaged_once(spool: Spool, wanted: int, device: str) -> bytes:
-        frame = load(spool, wanted, device)
-        if wanted != round_id or device in damaged:
-            return frame
-        damaged.add(device)
-        return frame[:-1]
+    def damaged_once(spool: Spool, wanted: int, device: str) -> tuple[Message, bytes]:
+        if wanted == round_id and device not in damaged:
+            damaged.add(device)
+            raise RemoteProtocolError("damaged")
+        return load(spool, wanted, device)
 
     monkeypatch.setattr(Spool, "load", damaged_once)
     world.run()
@@ -318,12 +317,10 @@ def test_the_spool_tells_whole_frames_from_damaged_ones(tmp_path: Path) -> None:
     with pytest.raises(Killed):
         world.run()
     spool = Spool(world.job.output / "spool")
-    frames = {path.stem: path for path in (world.job.output / "spool").rglob("*.update")}
-    assert frames
-    round_id = int(next(iter(frames.values())).parent.name)
-    name, path = next(iter(frames.items()))
+    (path,) = (world.job.output / "spool" / "1").glob("*.body")
+    round_id, name = 1, path.stem
     assert name in spool.digests(round_id)
-    path.write_bytes(spool.load(round_id, name)[:-1])
+    path.write_bytes(path.read_bytes()[:-1])
     assert spool.digests(round_id)[name] is None
     assert not path.exists()
     assert name not in spool.digests(round_id)
@@ -331,7 +328,7 @@ def test_the_spool_tells_whole_frames_from_damaged_ones(tmp_path: Path) -> None:
 
 def test_a_device_may_have_dots_in_its_name(tmp_path: Path) -> None:
     world = build_world(tmp_path, method=MethodConfig(name="pdst", levels=LEVELS))
-    world.add("a.b.update", 0.2)
+    world.add("a.b.head", 0.2)
     world.add("a.b", 0.1)
     world.run()
     assert [event["updates"] for event in world.events("round_closed")] == [2, 2, 2, 2]

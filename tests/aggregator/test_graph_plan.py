@@ -50,7 +50,7 @@ def test_a_device_without_the_plan_gets_the_graph_with_it(tmp_path: Path) -> Non
     _, model = imported()
     now = Round(round_id=1, attempt=0, repeats=0, stage=Stage.TRAIN, index=0, evaluate=False)
     task, body = plan_task(small_job(tmp_path), model.plan, now, model.graph.to_bytes())
-    parts = split_parts(task.parts, body)
+    parts = split_parts(task.parts, body.read())
     assert bytes(parts["plan"][1]) == model.plan.to_json().encode()
     assert bytes(parts["graph"][1]) == model.graph.to_bytes()
 

@@ -18,13 +18,14 @@ from edge_client.config import ClientConfig, DataConfig
 from edge_client.host import RealHost
 from edge_client.probe.memory import MemoryReading
 from edge_client.store import Store
+from fedsparse.body import Bytes
 from fedsparse.plan import Plan
 from fedsparse.plan.builder import PlanBuilder
 from fedsparse.sparsity.densities import uniform_counts
+from fedsparse.stored import save_message
 from fedsparse.transport.channel import Channel, Delivered, Rejected, status_will
 from fedsparse.transport.memory import MemoryBroker, MemoryTransport
 from fedsparse.wire.codecs import F32
-from fedsparse.wire.headers import encode_message
 from fedsparse.wire.messages import (
     Message,
     Offer,
@@ -65,7 +66,7 @@ class Bench:
         self.heat = heat()
         self.power = power()
         self.policy: Path | None = None
-        self.trained = 'cp "$here/update.frame" "$here/store/outbox/update.frame"'
+        self.trained = 'cp "$here"/update.* "$here/store/outbox/"'
         self.calibrated = 'cp "$here/calibration.json" "$output"'
         np.savez(folder / "data.npz", x=np.zeros((20, 6), np.float32), y=np.zeros(20, np.int64))
         self.data = DataConfig(path=folder / "data.npz", holdout=0.25)
@@ -123,7 +124,7 @@ class Bench:
         return len(path.read_text().splitlines()) if path.exists() else 0
 
     def write_update(self, update: Update) -> None:
-        (self.folder / "update.frame").write_bytes(encode_message(update, VALUES))
+        save_message(self.folder / "update.head", update, Bytes(VALUES))
 
     @staticmethod
     def timing(batch_size: int) -> LevelTiming:
@@ -203,7 +204,7 @@ class Bench:
         return Receipt(job="job", round_id=1, update_digest=digest, verdict=verdict)
 
     def say(self, message: Message, body: bytes = b"") -> None:
-        self.gateway.send("dev" if not isinstance(message, Offer) else None, message, body)
+        self.gateway.send("dev" if not isinstance(message, Offer) else None, message, Bytes(body))
         self.settle()
 
     def settle(self) -> None:
@@ -218,7 +219,7 @@ class Bench:
             if isinstance(event, Delivered) and isinstance(event.message, Status):
                 self.statuses.append(event.message)
             elif isinstance(event, Delivered):
-                self.inbox.append((event.message, bytes(event.body)))
+                self.inbox.append((event.message, event.body.read()))
 
     def hear(self, kind: type[M]) -> tuple[M, bytes]:
         """The next message of this kind; the agent works until it has come."""

@@ -16,7 +16,8 @@ from agent_bench import LEVELS, VALUES, Bench
 from edge_client.calibration import LayerTiming
 from edge_client.config import DataConfig
 from edge_client.probe.memory import MemoryReading
-from fedsparse.wire.headers import decode_message, encode_message, parts_of
+from fedsparse.stored import load_message
+from fedsparse.wire.headers import encode_message, parts_of
 from fedsparse.wire.messages import Failure, Need, Ready, Stage, Update, Verdict
 
 DIGEST = hashlib.sha256(VALUES).hexdigest()
@@ -267,7 +268,7 @@ def test_an_offer_that_contradicts_its_plan_is_declined(bench: Bench) -> None:
         ("kill -9 $$", "killed, probably for want of memory"),
         ("kill -SEGV $$", "SIGSEGV"),
         ("exit 0", "no update"),
-        ('echo rubbish > "$here/store/outbox/update.frame"', "no update"),
+        ('echo rubbish > "$here/store/outbox/update.head"', "no update"),
     ],
 )
 def test_a_trainer_that_fails_is_reported_with_its_reason_and_the_agent_lives_on(
@@ -335,7 +336,7 @@ def test_a_plan_that_is_delivered_twice_is_not_mistaken_for_a_task(bench: Bench)
     bench.say(*bench.task())
     bench.hear(Update)
     assert bench.runs == 2
-    trained, _ = decode_message((bench.store.task / "task.frame").read_bytes())
+    trained, _ = load_message(bench.store.task_head)
     assert [part.name for part in parts_of(trained)] == ["values"]
 
 

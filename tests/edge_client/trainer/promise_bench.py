@@ -23,6 +23,7 @@ from edge_client.emulation.place import Place
 from edge_client.emulation.report import Resource
 from edge_client.host import RealHost
 from edge_client.store import Store
+from fedsparse.stored import BODY, HEAD
 from fedsparse.wire.headers import encode_message
 from fedsparse.wire.messages import Offer, Stage
 from tools.demo.toml_writer import to_toml
@@ -64,7 +65,9 @@ class Device:
         jobs = {level: replace(job, density=level) for level in levels}
         for level, one in jobs.items():
             request = write_task(folder / f"made-{level:g}", one)
-            Path(request.frame).rename(folder / f"task-{level:g}.frame")
+            for suffix in (HEAD, BODY):
+                made = Path(request.task).with_suffix(suffix)
+                made.rename(folder / f"task-{round(1000 * level)}{suffix}")
         data = folder / f"made-{levels[0]:g}" / "data.npz"
         self.folder = folder
         self.config = ClientConfig(

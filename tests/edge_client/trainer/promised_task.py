@@ -21,6 +21,7 @@ from edge_client.host import RealHost
 from edge_client.store import Store
 from edge_client.trainer.request import Request, TrainRequest
 from fedsparse.config import load
+from fedsparse.stored import load_message
 from fedsparse.wire.headers import decode_message
 from fedsparse.wire.messages import Offer, Task, Update
 
@@ -63,7 +64,7 @@ def main(folder: Path, mode: str) -> None:
     }
     if mode != "decide" and (level is not None or mode == "forced"):
         request = TrainRequest(
-            frame=str(folder / f"task-{row.level:g}.frame"),
+            task=str(folder / f"task-{round(1000 * row.level)}.head"),
             plan=str(store.plan_path(offer.plan_digest)),
             masks=str(store.masks),
             data=str(config.data.path),
@@ -78,7 +79,7 @@ def main(folder: Path, mode: str) -> None:
         result |= {"no_memory": outcome.no_memory, "failure": outcome.reason}
         result |= {"seconds": outcome.seconds}
         if not outcome.reason:
-            update, _ = decode_message(store.outbox.read_bytes())
+            update, _ = load_message(store.outbox)
             assert isinstance(update, Update)
             result |= {"trainer_bytes": update.peak_rss_bytes}
             learner, task = answer.learner, task_of(request)
@@ -88,7 +89,7 @@ def main(folder: Path, mode: str) -> None:
 
 
 def task_of(request: TrainRequest) -> Task:
-    task, _ = decode_message(Path(request.frame).read_bytes())
+    task, _ = load_message(Path(request.task))
     assert isinstance(task, Task)
     return task
 

@@ -21,7 +21,7 @@ from edge_client.trainer.request import (
 )
 from fedsparse.plan.builder import PlanBuilder
 from fedsparse.plan.zoo import PLANS
-from fedsparse.wire.headers import decode_message
+from fedsparse.stored import load_message
 from fedsparse.wire.messages import Update
 
 DIGITS = Job(plan=PLANS["digits"](), batch_size=16)
@@ -70,7 +70,7 @@ def test_the_graph_engine_does_a_task_where_it_was_chosen(tmp_path: Path) -> Non
     for asked in (request, chosen):
         done = run_trainer(tmp_path, asked)
         assert done.returncode == 0, done.stderr
-        message, _ = decode_message(Path(request.output).read_bytes())
+        message, _ = load_message(Path(request.output))
         assert isinstance(message, Update)
         losses.append(message.loss)
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)

@@ -24,7 +24,7 @@ from fedsparse.types import BoolArray
 from fedsparse.wire.messages import Part
 
 TRAIN = TrainRequest(
-    frame="f",
+    task="t",
     plan="p",
     masks="m",
     data="d",

@@ -15,14 +15,15 @@ from edge_client.agent.process import ENVIRONMENT
 from edge_client.calibration import Calibration
 from edge_client.runtime.setup import EngineSetup
 from edge_client.trainer.request import CalibrateRequest, Request, TrainRequest, to_json
+from fedsparse.body import Bytes
 from fedsparse.plan import Loss, Plan
 from fedsparse.sparsity.initial import initial_weights
 from fedsparse.sparsity.masks import random_mask
 from fedsparse.sparsity.packing import encode_mask, mask_digest
 from fedsparse.sparsity.values import encode_values
+from fedsparse.stored import read_message, save_message
 from fedsparse.types import Weights
 from fedsparse.wire.codecs import F32, I8
-from fedsparse.wire.headers import decode_message, encode_message
 from fedsparse.wire.messages import Part, Stage, Task, Update
 
 ROOT = Path(__file__).parents[3]
@@ -95,16 +96,16 @@ def write_task(folder: Path, job: Job) -> TrainRequest:
     )
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "masks").mkdir(exist_ok=True)
-    (folder / "task.frame").write_bytes(encode_message(task, encoded.data + values))
+    save_message(folder / "task.head", task, Bytes(encoded.data + values))
     (folder / "plan.json").write_text(plan.to_json(), encoding="utf-8")
     write_data(folder / "data.npz", plan, job.examples)
     return TrainRequest(
-        frame=str(folder / "task.frame"),
+        task=str(folder / "task.head"),
         plan=str(folder / "plan.json"),
         masks=str(folder / "masks"),
         data=str(folder / "data.npz"),
         holdout=job.holdout,
-        output=str(folder / "update.frame"),
+        output=str(folder / "update.head"),
         setup=job.setup or EngineSetup(micro_batch=job.batch_size),
         agent_rss_bytes=0,
         residual=str(folder / "residual"),
@@ -144,7 +145,7 @@ def train(folder: Path, job: Job) -> Update:
     request = write_task(folder, job)
     done = run_trainer(folder, request, **job.environment)
     assert done.returncode == 0, done.stderr
-    message, _ = decode_message(Path(request.output).read_bytes())
+    message, _ = read_message(Path(request.output))
     assert isinstance(message, Update)
     return message
 
