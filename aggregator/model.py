@@ -13,7 +13,8 @@ import numpy as np
 from aggregator.accumulate import Folded
 from aggregator.mask_folder import MaskFolder
 from aggregator.updates import Base
-from fedsparse.body import Body, Bytes
+from aggregator.values_folder import ValuesFolder
+from fedsparse.body import Body
 from fedsparse.methods.method import Method
 from fedsparse.methods.state import ServerState
 from fedsparse.methods.statistics import LevelStatistics, running_positions
@@ -42,7 +43,7 @@ class GlobalModel:
         plan, method: the model's layers, and how its sparsity is found.
         state: the method's state; replaced, never changed in place.
         folder: of the job: `shelf/` has the masks given out lately, `own-masks/` those of single
-            devices, for a method that has them (`nst`).
+            devices, for a method that has them (`nst`), `values/` what large models send.
         own_masks: digests of those masks by device.
     """
 
@@ -59,6 +60,7 @@ class GlobalModel:
         self._own_masks = dict(own_masks)
         self._own_folder = MaskFolder(plan, folder / "own-masks")
         self._shelf_folder = MaskFolder(plan, folder / "shelf")
+        self._values_folder = ValuesFolder(folder / "values")
         # digest -> packed bits, the newest last
         self._shelf: dict[str, bytes] = {
             digest: pack(mask)
@@ -117,17 +119,16 @@ class GlobalModel:
         mask = self._mask(digest)
         weights = self._state.weights_at(level)
         draws = random.Random(f"{encoding.seed}/{digest}")  # noqa: S311 (a draw, not a secret)
-        values = Bytes(
-            encode_values(
-                Weights(prunable=weights.prunable[mask], dense=weights.dense),
-                encoding.codec,
-                counts_of(self.plan, mask),
-                draws.randbytes,
-            )
+        values = encode_values(
+            Weights(prunable=weights.prunable[mask], dense=weights.dense),
+            encoding.codec,
+            counts_of(self.plan, mask),
+            draws.randbytes,
         )
+        body = self._values_folder.keep(values)
         if digest in self._digests.values():
-            self._values[digest, level, encoding] = values
-        return values
+            self._values[digest, level, encoding] = body
+        return body
 
     def base_under(self, digest: str, level: float, encoding: Encoding) -> Base:
         """What a device that was sent the values under a known mask sends a change of."""
@@ -169,6 +170,7 @@ class GlobalModel:
     def _replace(self, state: ServerState) -> None:
         self._state = state
         self._values = {}
+        self._values_folder.clear()
         self._digests = {level: self._put_on_shelf(mask) for level, mask in state.masks.items()}
 
     def _mask(self, digest: str) -> BoolArray:

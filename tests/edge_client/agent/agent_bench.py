@@ -23,7 +23,8 @@ from fedsparse.plan import Plan
 from fedsparse.plan.builder import PlanBuilder
 from fedsparse.sparsity.densities import uniform_counts
 from fedsparse.stored import save_message
-from fedsparse.transport.channel import Channel, Delivered, Rejected, status_will
+from fedsparse.transport.channel import Announced, Channel, Delivered, Rejected, status_will
+from fedsparse.transport.options import ChannelOptions
 from fedsparse.transport.memory import MemoryBroker, MemoryTransport
 from fedsparse.wire.codecs import F32
 from fedsparse.wire.messages import (
@@ -56,8 +57,9 @@ def small_plan() -> Plan:
 class Bench:
     """The agent's surroundings; `agent` can be ended and started again on the same store."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, options: ChannelOptions | None = None) -> None:
         self.folder = folder
+        self.options = options
         self.broker = MemoryBroker()
         self.plan = small_plan()
         self.store = Store(folder / "store")
@@ -72,7 +74,10 @@ class Bench:
         self.data = DataConfig(path=folder / "data.npz", holdout=0.25)
         topics = Topics("site")
         self.gateway = Channel(
-            MemoryTransport(self.broker, client_id="gateway"), topics, spool=folder / "gateway"
+            MemoryTransport(self.broker, client_id="gateway"),
+            topics,
+            spool=folder / "gateway",
+            options=options,
         )
         self.gateway.start()
         self.inbox: list[tuple[Message, bytes]] = []
@@ -91,7 +96,12 @@ class Bench:
             self.broker, client_id="dev", will=status_will(topics, status)
         )
         channel = Channel(
-            self.transport, topics, device="dev", spool=self.folder / "spool", status=status
+            self.transport,
+            topics,
+            device="dev",
+            spool=self.folder / "spool",
+            status=status,
+            options=self.options,
         )
         config = ClientConfig(
             device="dev", site="site", store=self.store.root, data=self.data, policy=self.policy
@@ -216,7 +226,9 @@ class Bench:
     def listen(self) -> None:
         while (event := self.gateway.poll(0.0)) is not None:
             assert not isinstance(event, Rejected), event.reason
-            if isinstance(event, Delivered) and isinstance(event.message, Status):
+            if isinstance(event, Announced):
+                self.gateway.accept(event)
+            elif isinstance(event, Delivered) and isinstance(event.message, Status):
                 self.statuses.append(event.message)
             elif isinstance(event, Delivered):
                 self.inbox.append((event.message, event.body.read()))
