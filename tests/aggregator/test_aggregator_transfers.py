@@ -63,7 +63,7 @@ def test_a_job_in_chunks_is_the_same_to_the_bit(
     assert len(chunks) > 50
     assert len(set(chunks)) == len(chunks)  # nothing is sent twice
     assert content_of(cut) == content_of(whole)
-    assert not [path for path in cut.folder.rglob("*.part")]
+    assert not list(cut.folder.rglob("*.part"))
 
 
 def test_a_kill_at_any_point_of_a_job_in_chunks_does_not_change_the_result(

@@ -2,104 +2,51 @@
 
 from __future__ import annotations
 
-import hashlib
-import random
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fedsparse.wire.reassembly import Limits
+from channel_world import (
+    DIGEST,
+    FAILURE,
+    RECEIPT,
+    SMALL,
+    TOPICS,
+    World,
+    delivered,
+    drain,
+    some_body,
+    task,
+    update,
+)
 
+from fedsparse.body import Bytes, File
 from fedsparse.errors import LocalProtocolError, TransportError
-from fedsparse.transport.base import Connected, Disconnected, publish_packet_bytes
+from fedsparse.transport.base import Connected, Disconnected, Published, publish_packet_bytes
 from fedsparse.transport.channel import (
     MAX_PAYLOAD_BYTES,
+    Announced,
     Channel,
-    ChannelEvent,
-    ChannelOptions,
     Delivered,
     Rejected,
-    status_will,
 )
-from fedsparse.transport.memory import MemoryBroker, MemoryTransport
-from fedsparse.wire.headers import decode_message, encode_message
+from fedsparse.transport.memory import MemoryBroker
+from fedsparse.transport.options import ChannelOptions, Limits
+from fedsparse.wire.frame import Absent
+from fedsparse.wire.headers import encode_message, encode_message_head
 from fedsparse.wire.messages import (
-    Failure,
     LastDecision,
-    Message,
     Need,
     Offer,
-    Part,
     Ready,
-    Receipt,
     Stage,
     Status,
     Task,
     Update,
-    Verdict,
 )
-from fedsparse.wire.topics import Branch, Topics
-from fedsparse.wire.transfer import Outgoing
-
-TOPICS = Topics("home")
-DIGEST = hashlib.sha256(b"").hexdigest()
-SMALL = ChannelOptions(inline_bytes=500, chunk_bytes=100, window=2, in_flight_bytes=350)
-FAILURE = Failure(job="watch", round_id=1, reason="x")
-RECEIPT = Receipt(job="watch", round_id=1, update_digest=DIGEST, verdict=Verdict.ACCEPTED)
-
-
-def update(body: bytes) -> Update:
-    return Update(
-        job="watch", round_id=1, stage=Stage.TRAIN, level=0.1, num_examples=9, mask_digest=DIGEST,
-        parts=(Part(name="values", codec="f32", size=len(body)),),
-    )  # fmt: skip
-
-
-def task(body: bytes) -> Task:
-    return Task(
-        job="watch", round_id=1, attempt=0, stage=Stage.TRAIN, plan_digest=DIGEST,
-        parts=(Part(name="values", codec="f32", size=len(body)),),
-    )  # fmt: skip
-
-
-class World:
-    """A gateway, and devices by name, on one broker and one clock."""
-
-    def __init__(self, folder: Path, broker: MemoryBroker) -> None:
-        self.now_s = 0.0
-        self.broker = broker
-        self.channels: list[Channel] = []
-        self.folder = folder
-        self.transports: dict[str, MemoryTransport] = {}
-        self.gateway = self._channel("")
-        self.gateway.start()
-
-    def device(self, name: str, options: ChannelOptions = SMALL) -> Channel:
-        channel = self._channel(name, options)
-        channel.start()
-        return channel
-
-    def _channel(self, name: str, options: ChannelOptions = SMALL) -> Channel:
-        status = Status(device=name, online=True, board="pi") if name else None
-        self.transports[name] = MemoryTransport(
-            self.broker,
-            client_id=name or "the gateway",
-            will=status_will(TOPICS, status) if status else None,
-        )
-        channel = Channel(
-            self.transports[name], TOPICS, device=name, spool=self.folder / (name or "gateway"),
-            status=status, options=options, clock=lambda: self.now_s,
-        )  # fmt: skip
-        self.channels.append(channel)
-        return channel
-
-    def inject(self, topic: str, payload: bytes) -> None:
-        self.broker.route(topic, payload, retain=False)
-
-    def close(self) -> None:
-        for channel in self.channels:
-            channel.close()
+from fedsparse.wire.topics import Branch
+from fedsparse.wire.transfer import encode_chunk
 
 
 @pytest.fixture
@@ -120,21 +67,12 @@ def world(worlds: Callable[[MemoryBroker], World]) -> World:
     return worlds(MemoryBroker())
 
 
-def drain(*channels: Channel) -> list[ChannelEvent]:
-    """All events of all channels, until nothing moves any more."""
-    found: list[ChannelEvent] = []
-    quiet = 0
-    while quiet <= len(channels):
-        for channel in channels:
-            quiet += 1
-            while (event := channel.poll(0.0)) is not None:
-                found.append(event)
-                quiet = 0
-    return found
-
-
-def delivered(*channels: Channel) -> list[Message]:
-    return [event.message for event in drain(*channels) if isinstance(event, Delivered)]
+@pytest.fixture
+def device(world: World) -> Channel:
+    """One that the gateway knows of."""
+    device = world.device("pi")
+    drain(device, world.gateway)
+    return device
 
 
 def test_a_device_announces_itself_and_its_end(world: World) -> None:
@@ -174,8 +112,7 @@ def test_a_device_that_vanishes_goes_offline_and_comes_back(world: World) -> Non
 def test_a_gateway_that_starts_later_learns_who_is_there(world: World) -> None:
     world.gateway.close()
     drain(world.device("pi"), world.device("nano"))
-    world.gateway = world._channel("")
-    world.gateway.start()
+    world.gateway = world.open("")
     found = [event for event in drain(world.gateway) if isinstance(event, Delivered)]
     assert {event.device for event in found if event.retained} == {"pi", "nano"}
 
@@ -195,11 +132,10 @@ def test_an_offer_reaches_everyone_now_and_later(world: World) -> None:
 
 def test_messages_go_to_the_one_device_they_are_for(world: World) -> None:
     devices = {name: world.device(name) for name in ("pi", "nano")}
-    body = b"1234"
+    body = Bytes(b"1234")
     world.gateway.send("pi", task(body), body)
     [event] = [event for event in drain(devices["pi"]) if isinstance(event, Delivered)]
-    assert (event.device, event.message, bytes(event.body)) == ("pi", task(body), body)
-    assert decode_message(event.frame) == (task(body), memoryview(body))
+    assert (event.device, event.message, event.body) == ("pi", task(body), body)
     assert delivered(devices["nano"]) == []
 
 
@@ -210,54 +146,67 @@ def test_a_large_message_arrives_whole_both_ways(
     world = worlds(MemoryBroker(duplicates=duplicates))
     device = world.device("pi")
     drain(device, world.gateway)
-    body = random.Random(1).randbytes(5_000)
+    body = some_body(5_000)
     device.send(None, update(body), body)
     world.gateway.send("pi", task(body), body)
     found = [e for e in drain(device, world.gateway) if isinstance(e, Delivered)]
-    assert [event.device for event in found] == ["pi", "pi"]
+    assert {event.device for event in found} == {"pi"}
     assert {type(event.message) for event in found} == {Update, Task}
-    assert all(bytes(event.body) == body for event in found)
+    assert all(event.body == body for event in found)
     assert device.rejected == world.gateway.rejected == {}
 
 
-def test_a_control_message_passes_between_the_chunks(world: World) -> None:
-    device = world.device("pi")
-    drain(device, world.gateway)
-    body = bytes(5_000)
+def test_a_large_message_is_announced_before_anything_of_its_body_travels(
+    world: World, device: Channel
+) -> None:
+    body = some_body(2_000)
+    before = device.traffic["pi"].sent_bytes
+    device.send(None, update(body), body)
+    [event] = drain(device, world.gateway, accept=False)
+    absent = Absent(digest=body.digest, size=2_000, chunk_bytes=100)
+    assert event == Announced(device="pi", message=update(body), absent=absent)
+    assert device.traffic["pi"].sent_bytes - before < 400
+    assert world.spool("gateway") == []
+    world.gateway.accept(event)
+    assert delivered(device, world.gateway) == [update(body)]
+
+
+def test_a_control_message_passes_between_the_chunks(world: World, device: Channel) -> None:
+    body = some_body(5_000)
     device.send(None, update(body), body)
     device.send(None, FAILURE)
     assert delivered(device, world.gateway) == [FAILURE, update(body)]
 
 
-def test_the_windows_bound_what_is_in_flight(world: World) -> None:
-    devices = [world.device(name) for name in ("a", "b", "c")]
+def test_chunks_in_flight_are_few_and_those_of_the_first_body_come_first(
+    worlds: Callable[[MemoryBroker], World],
+) -> None:
+    world = worlds(MemoryBroker())
+    devices = [world.device(name, replace(SMALL, in_flight_bytes=10_000)) for name in "abc"]
     drain(*devices, world.gateway)
-    body = bytes(1_000)
-    before = dict(world.gateway._chunks)
-    for name in ("a", "b", "c"):
+    body = some_body(1_000)
+    for name in "abc":
         world.gateway.send(name, task(body), body)
-    assert before == {}
+    for device in devices:
+        [head] = drain(device, accept=False)
+        assert isinstance(head, Announced)
+        device.accept(head)
+    assert world.gateway._chunks == {}
+    handled = 0
+    while world.gateway._chunks == {} or handled < 3:  # three requests, no acknowledgement yet
+        event = world.transports[""].receive(0.0)
+        assert event is not None
+        if not isinstance(event, Published):
+            world.gateway._handle(event)
+            handled += 1
     assert [peer for peer, _, _ in world.gateway._chunks.values()] == ["a", "a", "b"]
-    assert delivered(*devices, world.gateway) == [task(body)] * 3
 
 
 def test_a_chunk_that_a_full_queue_refuses_goes_later(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: World, device: Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    device = world.device("pi")
-    drain(device, world.gateway)
-    transport = world.transports["pi"]
-    publish, refused = transport.publish, 0
-
-    def sometimes(topic: str, payload: bytes, *, retain: bool = False) -> int:
-        nonlocal refused
-        if refused < 3 and "/chunk/" in topic:
-            refused += 1
-            raise TransportError("too many payloads wait")
-        return publish(topic, payload, retain=retain)
-
-    monkeypatch.setattr(transport, "publish", sometimes)
-    body = bytes(2_000)
+    refused = refuse(world, "pi", "/chunk/", 3, monkeypatch)
+    body = some_body(2_000)
     device.send(None, update(body), body)
     assert delivered(device, world.gateway) == []
     for _ in range(2):
@@ -265,178 +214,226 @@ def test_a_chunk_that_a_full_queue_refuses_goes_later(
         assert delivered(device, world.gateway) == []
     world.now_s += 1.5
     assert delivered(device, world.gateway) == [update(body)]
-    assert refused == 3
+    assert len(refused) == 3
 
 
-def test_a_transfer_goes_on_where_its_sender_was_restarted_in_mid_transfer(world: World) -> None:
-    """Its chunks are the same, whatever its link was like."""
-    body = random.Random(3).randbytes(200_000)
-    device = world.device("pi", ChannelOptions())
-    drain(device, world.gateway)
-    frame = encode_message(update(body), body)
-    for index in (3, 7):
-        world.broker.lose.add(
-            TOPICS.chunk(Branch.UP, "pi", hashlib.sha256(frame).hexdigest(), index)
-        )
+def refuse(
+    world: World, name: str, what: str, times: int, monkeypatch: pytest.MonkeyPatch
+) -> list[str]:
+    """The queue is full for so many payloads to topics like this; their topics."""
+    transport = world.transports[name]
+    publish, refused = transport.publish, list[str]()
+
+    def sometimes(topic: str, payload: bytes, *, retain: bool = False) -> int:
+        if what in topic and len(refused) < times:
+            refused.append(topic)
+            raise TransportError("too many payloads wait")
+        return publish(topic, payload, retain=retain)
+
+    monkeypatch.setattr(transport, "publish", sometimes)
+    return refused
+
+
+def test_a_request_that_a_full_queue_refuses_is_made_again(
+    world: World, device: Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = refuse(world, "", "/message", 1, monkeypatch)
+    body = some_body(1_000)
     device.send(None, update(body), body)
     assert delivered(device, world.gateway) == []
+    assert len(refused) == 1
+    world.now_s += Limits().stall_s + 1
+    assert delivered(world.gateway, device) == [update(body)]
+
+
+def test_a_status_that_a_full_queue_refuses_at_a_reconnect_is_said_a_little_later(
+    world: World, device: Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = refuse(world, "pi", "/status", 2, monkeypatch)
     world.broker.cut(world.transports["pi"])
-    again = world.device("pi", ChannelOptions())
-    drain(again, world.gateway)
-    again._pace.limit_bytes = 16_384
-    before = again.traffic["pi"].sent_bytes
-    again.send(None, update(body), body)
-    assert update(body) in delivered(again, world.gateway)
-    assert again.traffic["pi"].sent_bytes > before
-    assert world.gateway.rejected == {}
-
-
-def test_small_chunks_do_not_keep_larger_ones_waiting_that_came_before(world: World) -> None:
-    device = world.device("pi", replace(SMALL, in_flight_bytes=650))
     drain(device, world.gateway)
-    large, small = bytes(2_000), bytes(1_000)
+    assert len(refused) == 1
+    for _ in range(2):
+        assert Status(device="pi", online=True, board="pi") not in delivered(world.gateway)
+        world.now_s += 1.1
+        drain(device)
+    assert len(refused) == 2
+    assert delivered(world.gateway) == [Status(device="pi", online=True, board="pi")]
+    world.now_s += 1.1
+    assert delivered(device, world.gateway) == []  # once
+
+
+def test_small_chunks_do_not_keep_larger_ones_waiting_that_came_before(
+    world: World, device: Channel
+) -> None:
+    device._pace.limit_bytes = device._pace._most_bytes = 350  # type: ignore[attr-defined]
+    large, small = some_body(2_000), some_body(1_000)
     device._options = replace(SMALL, window=1, chunk_bytes=400)
     device.send(None, update(large), large)
     device._options = SMALL
+    device._pace.limit_bytes = 350
+    assert delivered(device, world.gateway) == [update(large)]
     device.send(None, update(small), small)
-    assert len(device._chunks) == 1 + 2
-    device._pace.limit_bytes = device._pace._most_bytes = 350  # less than a large chunk
-    assert delivered(device, world.gateway) == [update(large), update(small)]
+    assert delivered(device, world.gateway) == [update(small)]
 
 
-def test_lost_chunks_are_asked_for_and_sent_again(world: World) -> None:
-    device = world.device("pi")
-    drain(device, world.gateway)
-    body = random.Random(2).randbytes(2_000)
-    frame = encode_message(update(body), body)
-    transfer = hashlib.sha256(frame).hexdigest()
-    for index in (0, 7):
-        world.broker.lose.add(TOPICS.chunk(Branch.UP, "pi", transfer, index))
-    device.send(None, update(body), body)
-    assert delivered(device, world.gateway) == []
-    world.now_s += Limits().stall_s - 1.0
-    assert delivered(world.gateway, device) == []
-    sent_before = device.traffic["pi"].sent_bytes
-    world.now_s += 2.0
-    assert delivered(world.gateway, device) == [update(body)]
-    assert device.traffic["pi"].sent_bytes - sent_before < 3 * 300  # two chunks, not all
-
-
-def test_a_transfer_goes_on_after_a_reconnect_without_a_session(
-    worlds: Callable[[MemoryBroker], World],
-) -> None:
-    world = worlds(MemoryBroker(sessions=False))
-    device = world.device("pi")
-    drain(device, world.gateway)
-    body = random.Random(3).randbytes(3_000)
-    transfer = hashlib.sha256(encode_message(task(body), body)).hexdigest()
-    for index in (0, 7, 20):
-        world.broker.lose.add(TOPICS.chunk(Branch.DOWN, "pi", transfer, index))
-    world.gateway.send("pi", task(body), body)
-    assert delivered(device, world.gateway) == []
-    world.broker.cut(world.transports["pi"])
-    assert task(body) in delivered(device, world.gateway)  # without waiting: the clock stood still
-
-
-def test_a_repeated_large_message_is_delivered_again(world: World) -> None:
-    device = world.device("pi")
-    drain(device, world.gateway)
-    body = bytes(1_000)
+def test_a_repeated_large_message_is_delivered_again(world: World, device: Channel) -> None:
+    body = some_body(1_000)
     for _ in range(2):
         device.send(None, update(body), body)
         assert delivered(device, world.gateway) == [update(body)]
 
 
-def test_a_need_for_an_unknown_transfer_is_ignored(world: World) -> None:
-    device = world.device("pi")
-    drain(device, world.gateway)
-    device.send(None, Need(what="chunks", transfer=DIGEST))
+def test_a_request_for_an_unknown_body_is_ignored(world: World, device: Channel) -> None:
+    device.send(None, Need(what="chunks", transfer=DIGEST, missing=b"\1"))
+    world.gateway.send("pi", Need(what="chunks", transfer=DIGEST, missing=b"\1"))
     assert drain(device, world.gateway) == []
 
 
-def test_a_need_for_a_mask_is_for_the_application(world: World) -> None:
-    device = world.device("pi")
-    drain(device, world.gateway)
+def test_a_need_for_a_mask_is_for_the_application(world: World, device: Channel) -> None:
     device.send(None, Need(what="mask", job="watch", round_id=1))
     assert delivered(world.gateway) == [Need(what="mask", job="watch", round_id=1)]
 
 
-def test_a_transfer_is_forgotten_when_nobody_asks_about_it(world: World) -> None:
-    device = world.device("pi")
-    body = bytes(1_000)
+def test_a_body_is_kept_while_it_is_asked_for_and_five_minutes_longer(
+    world: World, device: Channel
+) -> None:
+    body = some_body(1_000)
     device.send(None, update(body), body)
-    drain(device, world.gateway)
-    assert device._outbox._entries
-    world.now_s += Limits().idle_s + 1
+    [head] = drain(device, world.gateway, accept=False)
+    assert isinstance(head, Announced)
+    for _ in range(3):
+        world.now_s += Limits().idle_s - 1
+        drain(device)
+        world.gateway.send("pi", Need(what="chunks", transfer=body.digest, missing=b"\1"))
+        before = device.traffic["pi"].sent_bytes
+        drain(device)
+        assert device.traffic["pi"].sent_bytes > before
+    world.now_s += Limits().idle_s + 2
     drain(device)
-    assert not device._outbox._entries
+    world.gateway.send("pi", Need(what="chunks", transfer=body.digest, missing=b"\1"))
+    before = device.traffic["pi"].sent_bytes
+    drain(device)
+    assert device.traffic["pi"].sent_bytes == before
+
+
+BODY = some_body(1_000)
 
 
 def bad_payloads() -> dict[str, tuple[str, bytes, str]]:
     up = TOPICS.message(Branch.UP, "pi")
-    frame = encode_message(update(bytes(300)), bytes(300))
-    chunks = [chunk for _, chunk in Outgoing([frame], chunk_bytes=100, window=9).next_chunks()]
-    transfer = hashlib.sha256(frame).hexdigest()
     other = Status(device="other", online=False)
+    absent = Absent(digest=BODY.digest, size=1_000, chunk_bytes=100)
+    head = encode_message_head(update(BODY), absent)
+    chunk = encode_chunk(BODY.read(0, 100))
+    chunk_topic = TOPICS.chunk(Branch.UP, "pi", BODY.digest, 1)
     return {
         "garbage": (up, b"garbage garbage", "not a frame"),
         "a huge payload": (up, bytes(MAX_PAYLOAD_BYTES + 1), "send chunks"),
         "a gateway's message": (up, encode_message(RECEIPT), "Receipt on UP"),
+        "a gateway's head": (up, encode_message_head(task(BODY), absent), "Task on UP"),
         "a status as a message": (up, encode_message(other), "Status on UP"),
         "another's status": (TOPICS.status("pi"), encode_message(other), "claims to be 'other'"),
-        "a chunk of another topic": (
-            TOPICS.chunk(Branch.UP, "pi", transfer, 1), chunks[0], "does not belong to its topic"
-        ),
-        "a chunk as a message": (up, chunks[0], "kind 16"),
-        "a message as a chunk": (
-            TOPICS.chunk(Branch.UP, "pi", transfer, 1), encode_message(FAILURE), "kind 6"
-        ),
+        "a head on the status": (TOPICS.status("pi"), head, "Update on STATUS"),
+        "a head as a chunk": (chunk_topic, head, "kind 5"),
+        "a chunk as a message": (up, chunk, "kind 16"),
+        "a message as a chunk": (chunk_topic, encode_message(FAILURE), "kind 6"),
+        "a damaged chunk": (chunk_topic, chunk[:-1], "CRC-32"),
         "a bad name": ("fl/v1/home/up/..evil/message", encode_message(FAILURE), "no topic"),
-        "a false bitmap": (
+        "a chunk of no transfer": (f"{chunk_topic}0000000", chunk, "no topic"),
+        "chunks of nothing": (
             up, encode_message(Need(what="chunks", transfer="f" * 64, missing=bytes(9))), ""
         ),
+        "a good chunk of a body that nobody wants": (chunk_topic, chunk, ""),
     }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", sorted(bad_payloads()))
-def test_what_breaks_the_contract_is_counted_and_dropped(world: World, name: str) -> None:
-    device = world.device("pi")
-    drain(device, world.gateway)
+def test_what_breaks_the_contract_is_counted_and_dropped(
+    world: World, device: Channel, name: str
+) -> None:
     topic, payload, reason = bad_payloads()[name]
     world.inject(topic, payload)
     device.send(None, FAILURE)
     events = drain(world.gateway)
     assert isinstance(events[-1], Delivered)
     assert events[-1].message == FAILURE
+    assert world.spool("gateway") == []
     if not reason:
         assert len(events) == 1
         return
     assert isinstance(events[0], Rejected)
     assert reason in events[0].reason
-    assert events[0].device == ("" if name == "a bad name" else "pi")
+    assert events[0].device == ("" if "no topic" in reason else "pi")
     assert world.gateway.rejected == {events[0].device: 1}
 
 
-def test_a_bitmap_longer_than_its_transfer_is_rejected(world: World) -> None:
-    device = world.device("pi")
-    body = bytes(1_000)
-    device.send(None, update(body), body)
-    drain(device, world.gateway)
-    transfer = hashlib.sha256(encode_message(update(body), body)).hexdigest()
-    world.gateway.send("pi", Need(what="chunks", transfer=transfer, missing=bytes(99)))
+@pytest.mark.parametrize("first", [0, 3])
+def test_a_request_for_more_than_a_body_has_is_rejected(
+    world: World, device: Channel, first: int
+) -> None:
+    device.send(None, update(BODY), BODY)
+    drain(device, world.gateway, accept=False)
+    need = Need(what="chunks", transfer=BODY.digest, first=first, missing=b"\xff\xff")
+    world.gateway.send("pi", need)
     [event] = drain(device)
     assert isinstance(event, Rejected)
-    assert "bitmap of 99 bytes" in event.reason
+    assert "asked for of 10" in event.reason
 
 
-def test_a_whole_transfer_that_is_no_message_is_rejected(world: World) -> None:
-    outgoing = Outgoing([b"x" * 250], chunk_bytes=100)
-    for index, chunk in outgoing.next_chunks():
-        world.inject(TOPICS.chunk(Branch.UP, "pi", outgoing.transfer, index), chunk)
-    rejected = [event for event in drain(world.gateway) if isinstance(event, Rejected)]
-    assert [(event.device, event.reason) for event in rejected] == [
-        ("pi", "not a frame: it starts with b'xx'")
-    ]
+def test_a_body_that_is_too_large_is_rejected_before_anything_is_written(
+    world: World, device: Channel
+) -> None:
+    limits = Limits(transfer_bytes=999)
+    world.kill("")
+    gateway = world.open("", replace(SMALL, limits=limits))
+    drain(gateway)
+    device.send(None, update(BODY), BODY)
+    events = drain(device, gateway)
+    assert isinstance(events[-1], Rejected)
+    assert events[-1].reason == "a body of 1000 bytes, limit 999"
+    assert world.spool("gateway") == []
+
+
+def test_a_body_on_the_disk_is_there_until_the_next_event_is_asked_for(
+    world: World, device: Channel
+) -> None:
+    device.send(None, update(BODY), BODY)
+    gateway = world.gateway
+    file = await_file(gateway, device)
+    assert file.path.read_bytes() == BODY.read()
+    assert file.verify()
+    assert gateway.poll(0.0) is None
+    assert not file.path.exists()
+    assert world.spool("gateway") == []
+
+
+def test_a_body_that_was_moved_stays(world: World, device: Channel, tmp_path: Path) -> None:
+    device.send(None, update(BODY), BODY)
+    kept = await_file(world.gateway, device).path.rename(tmp_path / "kept")
+    drain(device, world.gateway)
+    assert kept.read_bytes() == BODY.read()
+    assert world.spool("gateway") == []
+
+
+def test_a_body_that_nobody_moved_is_gone_when_the_channel_is_closed(
+    world: World, device: Channel
+) -> None:
+    device.send(None, update(BODY), BODY)
+    file = await_file(world.gateway, device)
+    world.gateway.close()
+    assert not file.path.exists()
+
+
+def await_file(reader: Channel, writer: Channel) -> File:
+    for _ in range(1_000):
+        writer.poll(0.0)
+        event = reader.poll(0.0)
+        if isinstance(event, Announced):
+            reader.accept(event)
+        if isinstance(event, Delivered) and isinstance(event.body, File):
+            return event.body
+    raise AssertionError("it did not arrive")
 
 
 def test_each_end_sends_only_its_own_messages(world: World) -> None:
@@ -461,14 +458,27 @@ def test_whole_packets_are_counted_by_device(world: World) -> None:
     assert world.gateway.traffic["pi"].sent_bytes == 0
 
 
-def test_flush_waits_for_the_broker(world: World) -> None:
-    device = world.device("pi")
-    body = bytes(1_000)
+def test_flush_waits_for_the_broker(world: World, device: Channel) -> None:
+    body = some_body(1_000)
     device.send(None, update(body), body)
     assert device.flush(1.0)
+    world.gateway.poll(0.0)
     world.broker.stop()
     device.send(None, FAILURE)
     assert not device.flush(1.0)
+
+
+def test_flush_waits_for_the_chunks_that_were_asked_for(world: World, device: Channel) -> None:
+    body = some_body(1_000)
+    device.send(None, update(body), body)
+    head = world.gateway.poll(0.0)
+    assert isinstance(head, Announced)
+    world.gateway.accept(head)
+    assert device.flush(1.0)
+    assert [event.message for event in drain(world.gateway) if isinstance(event, Delivered)] in (
+        [],
+        [update(body)],
+    )
 
 
 @pytest.mark.parametrize(
@@ -497,29 +507,29 @@ def test_a_window_of_chunks_is_a_small_part_of_a_transfer(
     assert ChannelOptions(chunk_bytes=1_000).cut(70_000) == (1_000, 4)
 
 
-@pytest.mark.parametrize(("body_bytes", "chunk_bytes"), [(70_000, 16_384), (4_000_000, 40_001)])
+@pytest.mark.parametrize(("body_bytes", "chunk_bytes"), [(70_000, 16_384), (4_000_000, 40_000)])
 def test_chunks_on_their_way_are_as_large_as_the_rule_says(
     world: World, body_bytes: int, chunk_bytes: int
 ) -> None:
     device = world.device("pi", ChannelOptions())
-    body = bytes(body_bytes)
+    body = Bytes(bytes(body_bytes))
     device.send(None, update(body), body)
-    [entry] = device._outbox._entries.values()
-    assert entry.outgoing.chunk_bytes == chunk_bytes
+    heads = [e for e in drain(device, world.gateway, accept=False) if isinstance(e, Announced)]
+    assert [head.absent.chunk_bytes for head in heads] == [chunk_bytes]
+    world.gateway.accept(heads[0])
     assert update(body) in delivered(device, world.gateway)
 
 
-@pytest.mark.parametrize(("more_bytes", "chunks"), [(0, []), (1, [5])])
-def test_a_frame_of_64_kib_is_the_largest_that_is_sent_whole(
-    world: World, more_bytes: int, chunks: list[int]
+@pytest.mark.parametrize(("more_bytes", "apart"), [(0, False), (1, True)])
+def test_a_body_of_64_kib_is_the_largest_that_is_sent_with_its_message(
+    world: World, more_bytes: int, apart: bool
 ) -> None:
     device = world.device("pi", ChannelOptions())
-    head = len(encode_message(update(bytes(65_000)), bytes(65_000))) - 65_000
-    body = bytes(64 * 1024 - head + more_bytes)
-    assert len(encode_message(update(body), body)) == 64 * 1024 + more_bytes
+    body = Bytes(bytes(64 * 1024 + more_bytes))
     device.send(None, update(body), body)
-    assert [entry.outgoing.count for entry in device._outbox._entries.values()] == chunks
-    assert update(body) in delivered(device, world.gateway)
+    events = drain(device, world.gateway)
+    assert any(isinstance(event, Announced) for event in events) is apart
+    assert update(body) in [event.message for event in events if isinstance(event, Delivered)]
 
 
 def test_an_offer_is_sent_whole_however_large_it_is(world: World) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedsparse.transport.pace import FIRST_BYTES, TARGET_S, Pace
+from fedsparse.transport.pace import FIRST_BYTES, TARGET_S, Ceiling, Pace
 
 CHUNK = 16 * 1024
 
@@ -135,3 +135,59 @@ def test_little_that_comes_back_soon_says_nothing_of_more() -> None:
         pace.sending(handle, 1_000)
         pace.acknowledged(handle)
     assert pace.limit_bytes == FIRST_BYTES
+
+
+# What may be under way at once, without any regard to time
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(1, 500)), max_size=60))
+def test_never_more_than_the_ceiling_is_under_way_but_one_alone(
+    sizes: list[tuple[int, int]],
+) -> None:
+    ceiling = Ceiling(1_000)
+    under_way: dict[int, int] = {}
+    for key, size in sizes:
+        if key in under_way:
+            ceiling.acknowledged(key)
+            del under_way[key]
+            continue
+        fits = sum(under_way.values()) + size <= 1_000
+        assert ceiling.allows(size) is (fits or not under_way)
+        if ceiling.allows(size):
+            ceiling.sending(key, size)
+            under_way[key] = size
+        assert sum(under_way.values()) <= 1_000
+        assert ceiling.is_low is (sum(under_way.values()) <= 500)
+
+
+def test_what_is_larger_than_the_ceiling_may_go_alone() -> None:
+    ceiling = Ceiling(10)
+    assert ceiling.allows(11)
+    ceiling.sending("a", 11)
+    assert not ceiling.allows(1)
+    assert not ceiling.is_low
+    ceiling.cancelled("a")
+    assert ceiling.allows(11)
+
+
+def test_a_ceiling_stays_where_it_is() -> None:
+    ceiling = Ceiling(1_000)
+    for key in range(100):
+        ceiling.sending(key, 600)
+        ceiling.acknowledged(key)
+        ceiling.acknowledged(key)  # and of what it does not know it knows nothing
+    ceiling.interrupted()
+    assert (ceiling.limit_bytes, ceiling.is_low) == (1_000, True)
+
+
+def test_what_was_cancelled_says_nothing_of_the_link() -> None:
+    now_s = [0.0]
+    pace = Pace(lambda: now_s[0])
+    for key in range(4):
+        pace.sending(key, CHUNK)
+    now_s[0] = 60.0
+    for key in range(4):
+        pace.cancelled(key)
+        pace.acknowledged(key)
+    assert pace.limit_bytes == FIRST_BYTES
+    assert pace.is_low
