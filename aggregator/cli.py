@@ -15,6 +15,7 @@ from aggregator.models.graph_file import graph_to_onnx, load_graph
 from aggregator.models.to_onnx import to_onnx
 from aggregator.models.weights import tensors_by_name
 from aggregator.rounds import Aggregator
+from aggregator.updates import largest_update_bytes
 from fedsparse.config import load
 from fedsparse.durable import write_durably
 from fedsparse.errors import ConfigError, PlanError
@@ -22,6 +23,7 @@ from fedsparse.plan import Plan
 from fedsparse.stopping import Stopped, stopped_by_signals
 from fedsparse.transport.channel import Channel
 from fedsparse.transport.mqtt import MqttTransport
+from fedsparse.transport.options import ChannelOptions, Limits
 from fedsparse.wire.topics import Topics
 
 log = logging.getLogger("aggregator")
@@ -58,7 +60,12 @@ def serve(path: Path) -> int:
 
 def _run(job: JobConfig, plan: Plan) -> int:
     transport = MqttTransport(job.broker, client_id=f"gateway/{job.site}/{job.name}")
-    channel = Channel(transport, Topics(job.site), spool=job.output / "incoming")
+    channel = Channel(
+        transport,
+        Topics(job.site),
+        spool=job.output / "incoming",
+        options=ChannelOptions(limits=Limits(transfer_bytes=largest_update_bytes(plan))),
+    )
     with stopped_by_signals(), EventLog(job.output / EVENTS) as events:
         try:
             aggregator = Aggregator(job, plan, channel, events)

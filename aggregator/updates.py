@@ -18,6 +18,7 @@ from fedsparse.wire.codecs import F32
 from fedsparse.wire.headers import split_parts
 from fedsparse.wire.messages import Part, Stage, Update
 
+SPARE_BYTES: Final = 64 * 1024  # for scales, and layer densities
 LARGEST_VALUE: Final = 1e6  # no weight of a network that works is near it
 
 
@@ -73,6 +74,12 @@ class Contribution:
     mask: BoolArray | None
     weights: Weights | None
     counts: tuple[int, ...]
+
+
+def largest_update_bytes(plan: Plan) -> int:
+    """How long the body of an update can be: every weight as float32, and a mask."""
+    mask = plan.num_prunable // 8 + 1
+    return 4 * (plan.num_prunable + plan.num_dense) + mask + SPARE_BYTES
 
 
 def read_update(plan: Plan, asked: Asked, update: Update, body: bytes) -> Contribution:

@@ -26,9 +26,7 @@ class ValuesFolder:
         if body.size <= IN_MEMORY_BYTES:
             return body
         self._folder.mkdir(parents=True, exist_ok=True)
-        file = File(
-            path=self._folder / f"{body.digest}.values", size=body.size, digest=body.digest
-        )
+        file = File(path=self._folder / f"{body.digest}.values", size=body.size, digest=body.digest)
         if not file.path.exists():
             file.path.write_bytes(values)
         return file
