@@ -12,7 +12,7 @@ import zlib
 from pathlib import Path
 from typing import Final
 
-from fedsparse.body import File
+from fedsparse.body import File, digest_of
 from fedsparse.errors import RemoteProtocolError
 from fedsparse.wire.frame import Absent
 
@@ -38,7 +38,9 @@ class PartialFile:
         self._table = absent.size
         self._words = WORD.size * absent.count
         self.missing = set(range(absent.count))
-        if self._is_there():
+        if self._is_whole():
+            self.missing.clear()
+        elif self._is_there():
             self.missing -= self._kept()
         else:
             self._create()
@@ -56,9 +58,9 @@ class PartialFile:
             return False
         descriptor = os.open(self._path, os.O_WRONLY)
         try:
-            os.pwrite(descriptor, payload, self._absent.offset(index))
+            _write_all(descriptor, payload, self._absent.offset(index))
             word = WORD.pack(HERE | zlib.crc32(payload))
-            os.pwrite(descriptor, word, self._table + WORD.size * index)
+            _write_all(descriptor, word, self._table + WORD.size * index)
         finally:
             os.close(descriptor)
         self.missing.discard(index)
@@ -70,17 +72,21 @@ class PartialFile:
         Raises:
             RemoteProtocolError: it has another digest than was said; it is gone then.
         """
-        os.truncate(self._path, self._absent.size)
         body = File(path=self._path, size=self._absent.size, digest=self._absent.digest)
-        if not body.verify():
+        if digest_of(body) != body.digest:
             self.remove()
             raise RemoteProtocolError(f"body {body.digest[:12]} does not match its SHA-256")
+        os.truncate(self._path, body.size)
         self._path.replace(path)
         return File(path=path, size=body.size, digest=body.digest)
 
     def remove(self) -> None:
         """Give it up."""
         self._path.unlink(missing_ok=True)
+
+    def _is_whole(self) -> bool:
+        """Whether it was finished before a restart, when nobody had taken it yet."""
+        return File(path=self._path, size=self._absent.size, digest=self._absent.digest).verify()
 
     def _is_there(self) -> bool:
         return self._path.is_file() and self._path.stat().st_size == self._table + self._words
@@ -104,3 +110,11 @@ class PartialFile:
                     if zlib.crc32(payload) == word & (HERE - 1):
                         kept.add(index)
         return kept
+
+
+def _write_all(descriptor: int, data: bytes | memoryview, offset: int) -> None:
+    """Write all of it: where a disk is nearly full, `pwrite` takes a part, and complains later."""
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(descriptor, view, offset)
+        view, offset = view[written:], offset + written

@@ -22,6 +22,7 @@ from fedsparse.wire.messages import Message
 
 FORGET_S: Final = 24 * 3600.0  # a body that has not come whole by then is begun anew
 UNFINISHED: Final = ".part"
+WHOLE: Final = ".body"  # until it is moved elsewhere
 
 
 @dataclass(slots=True)
@@ -34,8 +35,9 @@ class Pull:
         partial: what has come.
         window: chunks that may be asked for at a time.
         asked: chunks that were asked for and have not come.
-        heard_s: when the last one came, or the first was asked for.
-        stalls: how often it has stalled since.
+        heard_s: when the last one came, or its head.
+        again_s: when those that were asked for and have not come are to be asked for again.
+        stalls: how often that was since the last one came.
     """
 
     message: Message
@@ -43,6 +45,7 @@ class Pull:
     partial: PartialFile
     window: int
     heard_s: float
+    again_s: float
     asked: set[int]
     stalls: int = 0
 
@@ -87,14 +90,19 @@ class Pulls:
     def start(self) -> None:
         """Make the folder, and remove what is of no use any more.
 
+        A body that was whole, but not yet moved when the process ended, waits for its next head.
+
         Raises:
             OSError: the disk does not work.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
         for path in [path for path in self._folder.rglob("*") if path.is_file()]:
             # An age by the calendar: a clock that jumped costs a transfer that is begun anew.
-            if path.suffix != UNFINISHED or time.time() - path.stat().st_mtime > FORGET_S:
+            is_old = time.time() - path.stat().st_mtime > FORGET_S
+            if is_old or path.suffix not in (UNFINISHED, WHOLE):
                 path.unlink()
+            elif path.suffix == WHOLE:
+                path.replace(path.with_suffix(UNFINISHED))
 
     def accept(self, peer: str, message: Message, absent: Absent) -> Pull:
         """Begin a transfer, or go on with it; the peer's other one is given up.
@@ -110,26 +118,33 @@ class Pulls:
         current = self._open.get(peer)
         if current is not None and current.absent == absent:
             current.message = message
+            self._hear_again(peer, current)
             return current
         self._end(peer)
-        path = self._folder / peer / f"{absent.digest}.{absent.chunk_bytes}{UNFINISHED}"
+        path = self._path(peer, absent, UNFINISHED)
         path.parent.mkdir(exist_ok=True)
-        for other in path.parent.iterdir():
+        for other in path.parent.glob(f"*{UNFINISHED}"):
             if other != path:
                 other.unlink()
+        now_s = self._clock()
         pull = self._open[peer] = Pull(
             message=message,
             absent=absent,
             partial=PartialFile(path, absent),
             window=self._window(absent),
-            heard_s=self._clock(),
+            heard_s=now_s,
+            again_s=now_s + self._limits.stall_s,
             asked=set(),
         )
         return pull
 
     def open(self) -> Iterator[tuple[str, Pull]]:
-        """All of them, the one that was heard of longest ago first."""
-        yield from sorted(self._open.items(), key=lambda item: item[1].heard_s)
+        """All of them, the one that was heard of longest ago first; last those that stalled."""
+
+        def turn(item: tuple[str, Pull]) -> tuple[int, float]:
+            return item[1].stalls, item[1].heard_s
+
+        yield from sorted(self._open.items(), key=turn)
 
     def ask(self, peer: str, pull: Pull) -> list[int]:
         """The chunks to ask for now, as far as window and pace allow; they count as asked for."""
@@ -158,6 +173,7 @@ class Pulls:
         self.pace.acknowledged((peer, index))
         pull.asked.discard(index)
         pull.heard_s, pull.stalls = self._clock(), 0
+        pull.again_s = pull.heard_s + self._limits.stall_s
         return pull
 
     def finish(self, peer: str) -> File:
@@ -168,7 +184,7 @@ class Pulls:
         """
         pull = self._open[peer]
         self._end(peer)
-        return pull.partial.finish(self._folder / peer / f"{pull.absent.digest}.body")
+        return pull.partial.finish(self._path(peer, pull.absent, WHOLE))
 
     def lapse(self, *, at_once: bool = False) -> None:
         """What was asked for and does not come is to be asked for again; at last it is left.
@@ -176,13 +192,29 @@ class Pulls:
         Args:
             at_once: the connection came back without its session: what was on its way is lost.
         """
+        now_s = self._clock()
         for peer, pull in list(self._open.items()):
-            silent_s = self._clock() - pull.heard_s
+            silent_s = now_s - pull.heard_s
             if silent_s >= self._limits.idle_s:
                 self._end(peer)
-            elif at_once or silent_s >= self._limits.stall_s * (pull.stalls + 1):
-                pull.stalls = 2 * pull.stalls + 1  # ever more seldom: after 5, 10, 20, ... s
+            elif at_once:
                 self._forget_asked(peer, pull)
+                pull.again_s = now_s + self._limits.stall_s
+            elif now_s >= pull.again_s:
+                pull.stalls += bool(pull.asked)
+                self._forget_asked(peer, pull)
+                pull.again_s = now_s + max(silent_s, self._limits.stall_s)  # after 5, 10, 20, ... s
+
+    def _hear_again(self, peer: str, pull: Pull) -> None:
+        """Its head came again: a sender that did not answer does now, or has forgotten all."""
+        if pull.stalls:
+            pull.stalls = 0
+            pull.heard_s = self._clock()
+            pull.again_s = pull.heard_s + self._limits.stall_s
+            self._forget_asked(peer, pull)
+
+    def _path(self, peer: str, absent: Absent, suffix: str) -> Path:
+        return self._folder / peer / f"{absent.digest}.{absent.chunk_bytes}{suffix}"
 
     def _end(self, peer: str) -> None:
         if (pull := self._open.pop(peer, None)) is not None:
