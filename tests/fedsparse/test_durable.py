@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fedsparse.durable import write_durably
+from fedsparse.durable import move_durably, write_durably
 
 
 class PowerCut(BaseException):
@@ -73,3 +73,60 @@ def test_what_is_no_regular_file_is_left_alone(tmp_path: Path) -> None:
         with pytest.raises(OSError, match="not a regular file"):
             write_durably(path, b"x")
     assert pipe.is_fifo()
+
+
+def test_a_file_is_moved_into_a_folder_that_is_made_for_it(tmp_path: Path) -> None:
+    source, path = tmp_path / "source", tmp_path / "a" / "b" / "file.bin"
+    for data in (b"one", b"longer than one"):
+        source.write_bytes(data)
+        move_durably(source, path)
+        assert path.read_bytes() == data
+        assert not source.exists()
+
+
+def test_the_bytes_of_a_file_reach_the_disk_before_it_is_moved_and_then_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+    fsync, replace = os.fsync, Path.replace
+    source, path = tmp_path / "source", tmp_path / "to" / "file.bin"
+    source.write_bytes(b"data")
+
+    def spy_fsync(descriptor: int) -> None:
+        order.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+        fsync(descriptor)
+
+    def spy_replace(self: Path, target: Path) -> Path:
+        order.append("move")
+        return replace(self, target)
+
+    monkeypatch.setattr(os, "fsync", spy_fsync)
+    monkeypatch.setattr(Path, "replace", spy_replace)
+    move_durably(source, path)
+    assert order == ["source", "move", "to"]
+
+
+@pytest.mark.parametrize("at", ["fsync", "replace"])
+def test_a_move_that_fails_leaves_both_as_they_were(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    source, path = tmp_path / "source", tmp_path / "file.bin"
+    source.write_bytes(b"new")
+    path.write_bytes(b"old")
+
+    def fail(*_: object) -> None:
+        raise OSError("disk full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(*{"fsync": (os, "fsync"), "replace": (Path, "replace")}[at], fail)
+        with pytest.raises(OSError, match="disk full"):
+            move_durably(source, path)
+    assert (source.read_bytes(), path.read_bytes()) == (b"new", b"old")
+
+
+def test_what_is_not_there_cannot_be_moved(tmp_path: Path) -> None:
+    path = tmp_path / "file.bin"
+    path.write_bytes(b"old")
+    with pytest.raises(FileNotFoundError):
+        move_durably(tmp_path / "source", path)
+    assert path.read_bytes() == b"old"
