@@ -330,13 +330,13 @@ def test_the_longest_names_fit_the_disk(receiver: Receiver) -> None:
     assert receiver.pulls.finish(peer).verify()
 
 
-def test_the_second_body_of_a_peer_ends_the_first(receiver: Receiver) -> None:
+def test_the_second_body_of_a_peer_ends_the_first(tmp_path: Path) -> None:
+    receiver = Receiver(tmp_path / "spool", ceiling=400)
     first, second = some_body(1_000), some_body(1_000, 2)
     one, two = absent_of(first, 100), absent_of(second, 100)
     receiver.pulls.ask("pi", receiver.accept(one))
     receiver.give(first, one, 0)
-    receiver.accept(two)
-    assert receiver.pace.is_low
+    assert receiver.pulls.ask("pi", receiver.accept(two)) == [0, 1, 2, 3]
     assert [path.name for path in receiver.files()] == [f"{two.digest}.100.part"]
     assert receiver.give(first, one, 1) is None
     assert [peer for peer, _ in receiver.pulls.open()] == ["pi"]
@@ -346,6 +346,18 @@ def test_the_second_body_of_a_peer_ends_the_first(receiver: Receiver) -> None:
 
 
 def test_more_is_asked_for_when_half_of_the_window_has_come(receiver: Receiver) -> None:
+    body = some_body(2_000)
+    absent = absent_of(body, 100)
+    pull = receiver.accept(absent)
+    assert receiver.pulls.ask("pi", pull) == [0, 1, 2, 3]
+    receiver.give(body, absent, 1)
+    assert receiver.pulls.ask("pi", pull) == []
+    receiver.give(body, absent, 0)
+    assert receiver.pulls.ask("pi", pull) == [4, 5]
+
+
+def test_more_is_asked_for_when_half_of_what_may_be_under_way_has_come(tmp_path: Path) -> None:
+    receiver = Receiver(tmp_path / "spool", window=100, ceiling=400)
     body = some_body(2_000)
     absent = absent_of(body, 100)
     pull = receiver.accept(absent)

@@ -165,6 +165,45 @@ def test_what_is_sent_while_the_broker_is_away_tells_nothing(line: Line) -> None
     assert all(transfer.seconds < 3600 for transfer in line.transfers)
 
 
+# Nor does it say anything of how much the link bears
+
+
+def test_acknowledgements_of_an_interrupted_connection_do_not_slow_down_what_is_sent(
+    line: Line,
+) -> None:
+    line.channel.send(None, update(BODY), BODY)
+    line.published.clear()
+    line.says(encode_message(ask_for(BODY.digest, [0, 1])))
+    before = line.channel._pace.limit_bytes
+    first, second = (handle for handle, _ in line.published)
+    line.happens(Published(handle=first), after_s=0.01)
+    line.happens(Disconnected(reason="gone"))
+    line.happens(Connected(resumed=True), after_s=3.0)
+    line.happens(Published(handle=second), after_s=0.01)
+    assert line.channel._pace.limit_bytes == before
+
+
+def test_chunks_of_an_interrupted_connection_do_not_slow_down_what_is_asked_for(
+    line: Line,
+) -> None:
+    first, second, *_ = line.chunks()
+    before = line.channel._pulls.pace.limit_bytes
+    line.happens(first, after_s=0.01)
+    line.happens(Disconnected(reason="gone"))
+    line.happens(Connected(resumed=True), after_s=3.0)
+    line.happens(second, after_s=0.01)
+    assert line.channel._pulls.pace.limit_bytes == before
+
+
+def test_nothing_is_asked_for_while_the_broker_is_away(line: Line) -> None:
+    line.happens(Disconnected(reason="gone"))
+    line.published.clear()
+    line.chunks()
+    assert line.published == []
+    line.happens(Connected(resumed=True))
+    assert len(line.published) == 1
+
+
 def test_unfinished_transfers_do_not_pile_up() -> None:
     reported: list[Transfer] = []
     now_s = [0.0]
