@@ -445,6 +445,9 @@ def test_a_body_that_is_put_again_goes_on_where_it_was() -> None:
     for index in first:
         box.acknowledged("pi", body.digest, index)
     assert [due.index for due in box.due_chunks(lambda _: True)] == [4, 5, 6, 7]
+    for index in (4, 5, 6, 7):
+        box.acknowledged("pi", body.digest, index)
+    assert [due.index for due in box.due_chunks(lambda _: True)] == [8, 9]
 
 
 def test_what_was_put_back_comes_next() -> None:
