@@ -100,6 +100,9 @@ class MqttTransport:
             keepalive, or three times `connect_timeout_s` where that is more.
         clock_floor_s: a moment that has passed, in seconds since 1970: a system clock that is
             before it is not believed (transport/tls.py).
+
+    Raises:
+        ConfigError: a file that [broker] or [broker.tls] names is at fault.
     """
 
     def __init__(
@@ -138,6 +141,7 @@ class MqttTransport:
         self._packet_bytes = broker.max_packet_bytes
         self._line: _Line | None = None
         self._open: Connection | None = None
+        self._context()  # files that are at fault are to be told at once
 
     def start(self) -> None:
         """Connect, and stay connected until `close`.

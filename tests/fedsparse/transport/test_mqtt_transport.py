@@ -654,3 +654,11 @@ def test_a_packet_beyond_all_measure_does_not_reach_us(broker: RunningBroker) ->
     assert event.payload == b"small"
     reader.close()
     writer.close()
+
+
+def test_a_file_of_tls_that_is_at_fault_is_told_before_anything_is_connected(
+    tmp_path: Path,
+) -> None:
+    config = BrokerConfig(tls=TlsConfig(ca=tmp_path / "ca.pem"))
+    with pytest.raises(ConfigError, match=r"\[broker.tls\] ca: .*ca.pem: no such file"):
+        MqttTransport(config, client_id="a")
