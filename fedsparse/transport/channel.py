@@ -8,6 +8,7 @@ breaks the contract is dropped, counted, and reported as `Rejected`.
 from __future__ import annotations
 
 import dataclasses
+import logging
 import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable
@@ -49,6 +50,8 @@ from fedsparse.wire.messages import (
 )
 from fedsparse.wire.topics import Address, Branch, Topics
 from fedsparse.wire.transfer import ask_for, decode_chunk
+
+log = logging.getLogger(__name__)
 
 TICK_S: Final = 1.0  # how often stalled transfers are looked for, and the longest wait of `poll`
 GOODBYE_S: Final = 2.0
@@ -158,7 +161,7 @@ class Channel:
         self._options = options = options or ChannelOptions()
         self._clock = clock
         self._events: deque[ChannelEvent] = deque()
-        self._outbox = Outbox(options.limits.idle_s, self._window, clock)
+        self._outbox = Outbox(options.limits.idle_s, options.window_of, clock)
         self._chunks: dict[int, tuple[str, str, int]] = {}  # handle -> peer, transfer, index
         self._pace = Pace(clock, options.in_flight_bytes)
         self._unacknowledged: set[int] = set()
@@ -167,7 +170,7 @@ class Channel:
         self._pulls = Pulls(
             spool,
             options.limits,
-            window=self._window if device else self._share,
+            window=options.window_of if device else self._share,
             pace=Pace(clock, options.in_flight_bytes)
             if device
             else Ceiling(options.in_flight_bytes),
@@ -176,6 +179,7 @@ class Channel:
         self._lent: File | None = None
         self._next_tick_s = clock() + TICK_S
         self._connected = False
+        self._packet_bytes: int | None = None  # the largest one that the broker takes
         self._status_said = True
         self._timer = TransferTimer(on_transfer, clock)
 
@@ -208,10 +212,10 @@ class Channel:
         """
         branch = self._branch_of(message)
         peer = "" if branch is Branch.ROUND else device or self._device
-        if body.size <= self._options.inline_bytes:
+        if self._options.goes_inline(body.size, self._packet_bytes):
             frame = encode_message(message, body.read())
         else:
-            chunk_bytes, _ = self._options.cut(body.size)
+            chunk_bytes = self._options.chunk_bytes_of(body.size, self._packet_bytes)
             absent = Absent(digest=body.digest, size=body.size, chunk_bytes=chunk_bytes)
             frame = encode_message_head(message, absent)
             self._outbox.put(peer, body, absent)
@@ -318,13 +322,10 @@ class Channel:
         self.rejected[peer if known else ""] += 1
         self._events.append(Rejected(device=peer, reason=reason))
 
-    def _window(self, absent: Absent) -> int:
-        return self._options.cut(absent.size)[1]
-
     def _share(self, absent: Absent) -> int:
         """How many chunks a gateway asks one peer for: one that is dead must not hold them all."""
         share_bytes = self._options.in_flight_bytes // PEERS_AT_ONCE
-        return max(self._window(absent), share_bytes // absent.chunk_bytes)
+        return max(self._options.window_of(absent), share_bytes // absent.chunk_bytes)
 
     def _pump(self) -> None:
         """Send chunks as far as windows and pace allow; what a full queue refuses goes later."""
@@ -361,6 +362,8 @@ class Channel:
         if isinstance(event, Received):
             self._receive(event)
         elif isinstance(event, Published):
+            if event.refused:
+                log.error("not_sent=yes reason=%r", event.refused)
             self._unacknowledged.discard(event.handle)
             self._pace.acknowledged(event.handle)
             self._timer.done(event.handle, sent=True)
@@ -379,6 +382,7 @@ class Channel:
                 self._timer.interrupted()
 
     def _greet(self, event: Connected) -> None:
+        self._packet_bytes = event.packet_bytes
         self._say_status()
         self._pulls.lapse(at_once=not event.resumed)
         self._go_on_with_all()

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
-from fedsparse.wire.frame import MAX_CHUNK_BYTES
+from fedsparse.wire.frame import MAX_CHUNK_BYTES, Absent
 
 IN_FLIGHT_DIVISOR: Final = 25  # of a body, 4 % are in flight at most
+HEADER_BYTES: Final = 4096  # of a packet, for its topic and the header of a message with a body,
+CHUNK_HEADER_BYTES: Final = 1024  # and of one with a chunk
 LEAST_CHUNK_BYTES: Final = 16 * 1024  # smaller ones would cost more than a cut does
 
 
@@ -57,12 +59,33 @@ class ChannelOptions:
         if self.window < 1 or self.in_flight_bytes < 1:
             raise ValueError("window and in_flight_bytes must be at least 1")
 
-    def cut(self, size_bytes: int) -> tuple[int, int]:
-        """How a body is cut: the payload of its chunks, and how many are in flight at most.
+    def goes_inline(self, size_bytes: int, packet_bytes: int | None) -> bool:
+        """Whether a body travels with its message.
 
-        4 % of it may be in flight, so that a lost connection costs little. It follows from the size
-        alone: who sends it again, after a restart too, sends the same chunks.
+        Args:
+            size_bytes: of the body.
+            packet_bytes: the largest packet that the broker takes, where it is known.
+        """
+        limit = self.inline_bytes
+        if packet_bytes is not None:
+            limit = min(limit, packet_bytes - HEADER_BYTES)
+        return size_bytes <= limit
+
+    def chunk_bytes_of(self, size_bytes: int, packet_bytes: int | None) -> int:
+        """The payload of the chunks into which a body is cut.
+
+        It follows from the size alone, and the broker's limit: who sends it again, after a restart
+        too, sends the same chunks.
         """
         in_flight = size_bytes // IN_FLIGHT_DIVISOR
         chunk = min(self.chunk_bytes, max(LEAST_CHUNK_BYTES, in_flight // self.window))
-        return chunk, max(self.window, in_flight // chunk)
+        if packet_bytes is not None:
+            chunk = min(chunk, max(1, packet_bytes - CHUNK_HEADER_BYTES))
+        return chunk
+
+    def window_of(self, absent: Absent) -> int:
+        """How many chunks of a body may be in flight: 4 %, so that a lost connection costs little.
+
+        A few may be in any case, or a small body would take long.
+        """
+        return max(self.window, absent.size // IN_FLIGHT_DIVISOR // absent.chunk_bytes)

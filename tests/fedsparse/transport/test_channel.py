@@ -503,8 +503,29 @@ def test_senseless_options_are_refused(options: dict[str, int]) -> None:
 def test_a_window_of_chunks_is_a_small_part_of_a_transfer(
     size_bytes: int, chunk_bytes: int, window: int
 ) -> None:
-    assert ChannelOptions().cut(size_bytes) == (chunk_bytes, window)
-    assert ChannelOptions(chunk_bytes=1_000).cut(70_000) == (1_000, 4)
+    options = ChannelOptions()
+    assert options.chunk_bytes_of(size_bytes, None) == chunk_bytes
+    absent = Absent(digest=DIGEST, size=size_bytes, chunk_bytes=chunk_bytes)
+    assert options.window_of(absent) == window
+    assert ChannelOptions(chunk_bytes=1_000).chunk_bytes_of(70_000, None) == 1_000
+
+
+@pytest.mark.parametrize("packet_bytes", [8 * 1024, 30_000, 128_000])
+@pytest.mark.parametrize("size_bytes", [3_000, 4_200, 8_000, 40_000, 64_000, 300_000])
+def test_packets_are_no_larger_than_the_broker_takes(
+    worlds: Callable[[MemoryBroker], World], packet_bytes: int, size_bytes: int
+) -> None:
+    """The broker refuses larger ones."""
+    world = worlds(MemoryBroker(packet_bytes=packet_bytes))
+    device = world.device("a-name-of-some-length", ChannelOptions())
+    drain(device, world.gateway)
+    body = Bytes(bytes(size_bytes))
+    device.send(None, update(body), body)
+    events = drain(device, world.gateway)
+    (event,) = [event for event in events if isinstance(event, Delivered)]
+    assert event.message == update(body)
+    is_apart = any(isinstance(event, Announced) for event in events)
+    assert is_apart == (size_bytes > min(64 * 1024, packet_bytes - 4096))
 
 
 @pytest.mark.parametrize(("body_bytes", "chunk_bytes"), [(70_000, 16_384), (4_000_000, 40_000)])
