@@ -115,7 +115,7 @@ class Trusted:
             name = wanted.hex() if type(wanted) is bytes else "no name"
             raise SignatureError(f"a message of kind {kind} signed by an unknown key ({name[:16]})")
         data = signed_bytes(topic, kind, header)
-        digest = hashlib.sha256(wanted + signature + data).digest()
+        digest = hashlib.sha256(signature + data).digest()
         if digest not in self._verified and not self._keys[wanted].verifies(signature, data):
             raise SignatureError(f"a message of kind {kind} on {topic} with a wrong signature")
         self._remember(digest)
