@@ -33,7 +33,7 @@ def write_durably(path: Path, data: bytes | memoryview, *, mode: int = 0o666) ->
     except BaseException:
         fresh.unlink(missing_ok=True)
         raise
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def write_secret(path: Path, data: bytes) -> None:
@@ -48,7 +48,8 @@ def write_secret(path: Path, data: bytes) -> None:
     write_durably(path, data, mode=0o600)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Put names that were made, changed or removed in a folder on the disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
