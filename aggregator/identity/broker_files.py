@@ -1,0 +1,215 @@
+"""What mosquitto reads: its configuration and its access files, as texts and as files.
+
+broker/      the fleet's broker: mutual TLS, one identity a process
+enrolment/   a second process, for devices that have no certificate yet
+
+They are two processes because client ids are one name space in a broker: a stranger could take the
+client id of a device, and so throw it off and delete its session.
+
+Source: mosquitto.conf(5).
+"""
+
+from __future__ import annotations
+
+import getpass
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from aggregator.identity.acl import HEAD, enrolment_service_acl, strangers_acl
+from aggregator.identity.fleet_file import FleetConfig
+from fedsparse.durable import write_durably, write_secret
+
+LOOPBACK: Final = "127.0.0.1"
+OWN_PROCESSES: Final = 16  # connections of the gateway's own processes, beside the devices
+STRANGERS: Final = 64  # who enrol at the same moment
+
+# The packet size is the default of mosquitto 2.1, the same under 2.0. 256 messages in flight: the
+# gateway acknowledges a batch at a time, when it is on the disk.
+FLEET_CONF: Final = """\
+{head}
+user {user}
+per_listener_settings true
+persistence true
+persistence_location {folder}/data/
+persistent_client_expiration 14d
+autosave_interval 60
+pid_file {folder}/mosquitto.pid
+log_dest file {folder}/mosquitto.log
+log_type error
+log_type warning
+log_type notice
+connection_messages false
+max_packet_size 2000000
+max_inflight_messages 256
+max_queued_messages 20000
+max_queued_bytes 64000000
+
+listener {listener}
+max_connections {connections}
+cafile {folder}/ca.crt
+certfile {folder}/broker.pem
+keyfile {folder}/broker.pem
+crlfile {folder}/crl.pem
+tls_version tlsv1.2
+require_certificate true
+use_identity_as_username true
+use_username_as_clientid true
+allow_anonymous false
+acl_file {folder}/acl
+"""
+
+ENROLMENT_CONF: Final = """\
+{head}
+user {user}
+per_listener_settings true
+persistence false
+persistent_client_expiration 1h
+allow_zero_length_clientid false
+pid_file {folder}/mosquitto.pid
+log_dest file {folder}/mosquitto.log
+log_type error
+log_type warning
+log_type notice
+connection_messages false
+max_packet_size 16384
+max_inflight_messages 20
+max_queued_messages 100
+memory_limit 64000000
+
+listener {listener}
+max_connections {strangers}
+certfile {folder}/broker.pem
+keyfile {folder}/broker.pem
+tls_version tlsv1.2
+allow_anonymous true
+acl_file {folder}/acl-strangers
+
+listener {service_listener}
+max_connections 4
+cafile {folder}/ca.crt
+certfile {folder}/broker.pem
+keyfile {folder}/broker.pem
+crlfile {folder}/crl.pem
+tls_version tlsv1.2
+require_certificate true
+use_identity_as_username true
+allow_anonymous false
+acl_file {folder}/acl-service
+"""
+
+# A resumed session is one whose certificate is not looked at again: none is offered.
+OPENSSL_CONF: Final = """\
+openssl_conf = fedsparse
+[fedsparse]
+ssl_conf = ssl
+[ssl]
+system_default = tls
+[tls]
+Options = -SessionTicket
+NumTickets = 0
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrokerFolder:
+    """The folder of one broker process.
+
+    Attributes:
+        path: absolute, for mosquitto takes relative paths from where it was started.
+    """
+
+    path: Path
+
+    @property
+    def conf(self) -> Path:
+        """With what `mosquitto -c` is started."""
+        return self.path / "mosquitto.conf"
+
+    @property
+    def openssl_conf(self) -> Path:
+        """For the variable OPENSSL_CONF of its environment."""
+        return self.path / "openssl.cnf"
+
+    @property
+    def pid(self) -> Path:
+        """Its process, while it runs."""
+        return self.path / "mosquitto.pid"
+
+    @property
+    def log(self) -> Path:
+        """What it says."""
+        return self.path / "mosquitto.log"
+
+    @property
+    def crl(self) -> Path:
+        """The revocation list, as PEM."""
+        return self.path / "crl.pem"
+
+    @property
+    def acl(self) -> Path:
+        """The access file of the fleet's broker."""
+        return self.path / "acl"
+
+    @property
+    def authority(self) -> Path:
+        """The authority's certificate, as PEM."""
+        return self.path / "ca.crt"
+
+    @property
+    def identity(self) -> Path:
+        """The broker's certificate and key in one file, so that both change at once."""
+        return self.path / "broker.pem"
+
+
+def fleet_broker(fleet: Path) -> BrokerFolder:
+    """Where the fleet's broker has its files."""
+    return BrokerFolder(path=fleet.resolve() / "broker")
+
+
+def enrolment_broker(fleet: Path) -> BrokerFolder:
+    """Where the enrolment broker has its files."""
+    return BrokerFolder(path=fleet.resolve() / "enrolment")
+
+
+def write_fleet_conf(folder: BrokerFolder, config: FleetConfig) -> None:
+    """Write what an operator's `fleet.toml` says into the fleet broker's configuration."""
+    text = FLEET_CONF.format(
+        head=HEAD,
+        user=getpass.getuser(),
+        folder=folder.path,
+        listener=_listener(config.broker.port, config.broker.address),
+        connections=config.broker.devices + OWN_PROCESSES,
+    )
+    _write_conf(folder, text)
+    (folder.path / "data").mkdir(mode=0o700, exist_ok=True)
+
+
+def write_enrolment_conf(folder: BrokerFolder, config: FleetConfig) -> None:
+    """Write the configuration and the access files of the enrolment broker."""
+    text = ENROLMENT_CONF.format(
+        head=HEAD,
+        user=getpass.getuser(),
+        folder=folder.path,
+        listener=_listener(config.enrolment.port, config.enrolment.address),
+        strangers=STRANGERS,
+        service_listener=_listener(config.enrolment.service_port, LOOPBACK),
+    )
+    _write_conf(folder, text)
+    write_durably(folder.path / "acl-strangers", strangers_acl().encode())
+    write_durably(folder.path / "acl-service", enrolment_service_acl().encode())
+
+
+def write_broker_identity(folder: BrokerFolder, certificate: bytes, key: bytes) -> None:
+    """Give a broker its certificate and key (PEM), both at once."""
+    write_secret(folder.identity, certificate + key)
+
+
+def _write_conf(folder: BrokerFolder, text: str) -> None:
+    folder.path.mkdir(mode=0o700, exist_ok=True)
+    write_durably(folder.conf, text.encode())
+    write_durably(folder.openssl_conf, OPENSSL_CONF.encode())
+
+
+def _listener(port: int, address: str) -> str:
+    return f"{port} {address}".rstrip()
