@@ -1,4 +1,4 @@
-"""Every file in tests/attacks/enrolment is a request or an answer that must be refused as it says."""
+"""Every file in tests/attacks/enrolment must be refused, for the reason that it names."""
 
 from __future__ import annotations
 
