@@ -24,14 +24,16 @@ def fleet_acl(site: str, roles: Iterable[Role], revoked: Iterable[str]) -> str:
 
     Args:
         site: the fleet's name.
-        roles: the gateway's processes that have a certificate.
+        roles: the gateway's processes that have a certificate that lasts.
         revoked: devices that have none any more; they get nothing, whatever they connect with.
     """
     base = f"{ROOT}/{site}"
     blocks = [_block(name, ("deny #",)) for name in sorted(revoked)]
-    for role in sorted(roles, key=lambda one: one.common_name):
-        own = f"deny {base}/up/{role.common_name}/#"
-        blocks.append(_block(role.common_name, (own, *_granted(role, base))))
+    all_roles = {*roles, Role(duty=Duty.OPERATOR)}
+    for role in sorted(all_roles, key=lambda one: one.common_name):
+        name = role.common_name
+        own = (f"deny {base}/up/{name}/#", f"deny {base}/down/{name}/#")
+        blocks.append(_block(name, (*own, *_granted(role, base))))
     patterns = (
         f"pattern write {base}/up/%u/#\npattern read {base}/down/%u/#\npattern read {base}/all/#\n"
     )
@@ -57,12 +59,10 @@ def enrolment_service_acl() -> str:
 def _granted(role: Role, base: str) -> tuple[str, ...]:
     if role.duty is Duty.GATEWAY:
         return (f"read {base}/up/#", f"write {base}/down/#", f"write {base}/all/#")
-    if role.duty is Duty.IDENTITY:  # the status: that of a device that it threw out
-        return (
-            f"read {base}/up/+/renew",
-            f"write {base}/down/+/renew",
-            f"write {base}/up/+/status",
-        )
+    if role.duty is Duty.IDENTITY:
+        return (f"read {base}/up/+/renew", f"write {base}/down/+/renew")
+    if role.duty is Duty.OPERATOR:  # of a device that it has thrown out
+        return (f"write {base}/up/+/status",)
     return (f"read {base}/up/+/status",)
 
 

@@ -140,9 +140,11 @@ class Authority:
         builder = self._builder(device_name(device), public, now, life)
         return self._signed(_for_use(builder, ExtendedKeyUsageOID.CLIENT_AUTH))
 
-    def issue_role(self, role: Role, key: ServicePublic, now: datetime) -> x509.Certificate:
+    def issue_role(
+        self, role: Role, key: ServicePublic, now: datetime, *, life: timedelta = SERVICE_LIFE
+    ) -> x509.Certificate:
         """Sign that a key belongs to a process of the gateway."""
-        builder = self._builder(role.common_name, key, now, SERVICE_LIFE)
+        builder = self._builder(role.common_name, key, now, life)
         return self._signed(_for_use(builder, ExtendedKeyUsageOID.CLIENT_AUTH))
 
     def issue_broker(

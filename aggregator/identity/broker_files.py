@@ -17,10 +17,9 @@ from pathlib import Path
 from typing import Final
 
 from aggregator.identity.acl import HEAD, enrolment_service_acl, strangers_acl
-from aggregator.identity.fleet_file import FleetConfig
-from fedsparse.durable import write_durably, write_secret
+from aggregator.identity.fleet_file import LOOPBACK, FleetConfig
+from fedsparse.durable import write_secret
 
-LOOPBACK: Final = "127.0.0.1"
 OWN_PROCESSES: Final = 16  # connections of the gateway's own processes, beside the devices
 STRANGERS: Final = 64  # who enrol at the same moment
 
@@ -51,7 +50,7 @@ cafile {folder}/ca.crt
 certfile {folder}/broker.pem
 keyfile {folder}/broker.pem
 crlfile {folder}/crl.pem
-tls_version tlsv1.2
+tls_version tlsv1.3
 require_certificate true
 use_identity_as_username true
 use_username_as_clientid true
@@ -81,7 +80,7 @@ listener {listener}
 max_connections {strangers}
 certfile {folder}/broker.pem
 keyfile {folder}/broker.pem
-tls_version tlsv1.2
+tls_version tlsv1.3
 allow_anonymous true
 acl_file {folder}/acl-strangers
 
@@ -91,14 +90,16 @@ cafile {folder}/ca.crt
 certfile {folder}/broker.pem
 keyfile {folder}/broker.pem
 crlfile {folder}/crl.pem
-tls_version tlsv1.2
+tls_version tlsv1.3
 require_certificate true
 use_identity_as_username true
 allow_anonymous false
 acl_file {folder}/acl-service
 """
 
-# A resumed session is one whose certificate is not looked at again: none is offered.
+# A session that is resumed is one whose certificate is not looked at again. So none is offered; and
+# TLS 1.2, where sessions can also be resumed without a ticket, is not spoken: every Python that can
+# run a device speaks 1.3.
 OPENSSL_CONF: Final = """\
 openssl_conf = fedsparse
 [fedsparse]
@@ -120,6 +121,11 @@ class BrokerFolder:
     """
 
     path: Path
+
+    @property
+    def data(self) -> Path:
+        """Its sessions and what it retains."""
+        return self.path / "data"
 
     @property
     def conf(self) -> Path:
@@ -172,22 +178,21 @@ def enrolment_broker(fleet: Path) -> BrokerFolder:
     return BrokerFolder(path=fleet.resolve() / "enrolment")
 
 
-def write_fleet_conf(folder: BrokerFolder, config: FleetConfig) -> None:
-    """Write what an operator's `fleet.toml` says into the fleet broker's configuration."""
-    text = FLEET_CONF.format(
+def fleet_broker_texts(folder: BrokerFolder, config: FleetConfig) -> dict[Path, str]:
+    """What `fleet.toml` says, as the fleet's broker reads it."""
+    conf = FLEET_CONF.format(
         head=HEAD,
         user=getpass.getuser(),
         folder=folder.path,
         listener=_listener(config.broker.port, config.broker.address),
         connections=config.broker.devices + OWN_PROCESSES,
     )
-    _write_conf(folder, text)
-    (folder.path / "data").mkdir(mode=0o700, exist_ok=True)
+    return {folder.conf: conf, folder.openssl_conf: OPENSSL_CONF}
 
 
-def write_enrolment_conf(folder: BrokerFolder, config: FleetConfig) -> None:
-    """Write the configuration and the access files of the enrolment broker."""
-    text = ENROLMENT_CONF.format(
+def enrolment_broker_texts(folder: BrokerFolder, config: FleetConfig) -> dict[Path, str]:
+    """What `fleet.toml` says, as the enrolment broker reads it, and its access files."""
+    conf = ENROLMENT_CONF.format(
         head=HEAD,
         user=getpass.getuser(),
         folder=folder.path,
@@ -195,20 +200,17 @@ def write_enrolment_conf(folder: BrokerFolder, config: FleetConfig) -> None:
         strangers=STRANGERS,
         service_listener=_listener(config.enrolment.service_port, LOOPBACK),
     )
-    _write_conf(folder, text)
-    write_durably(folder.path / "acl-strangers", strangers_acl().encode())
-    write_durably(folder.path / "acl-service", enrolment_service_acl().encode())
+    return {
+        folder.conf: conf,
+        folder.openssl_conf: OPENSSL_CONF,
+        folder.path / "acl-strangers": strangers_acl(),
+        folder.path / "acl-service": enrolment_service_acl(),
+    }
 
 
 def write_broker_identity(folder: BrokerFolder, certificate: bytes, key: bytes) -> None:
     """Give a broker its certificate and key (PEM), both at once."""
     write_secret(folder.identity, certificate + key)
-
-
-def _write_conf(folder: BrokerFolder, text: str) -> None:
-    folder.path.mkdir(mode=0o700, exist_ok=True)
-    write_durably(folder.conf, text.encode())
-    write_durably(folder.openssl_conf, OPENSSL_CONF.encode())
 
 
 def _listener(port: int, address: str) -> str:

@@ -11,7 +11,8 @@ from fedsparse.wire.messages import NAME
 
 FILE: Final = "fleet.toml"
 HOST: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9-]+)*")
-ALWAYS: Final = ("localhost", "127.0.0.1")  # by which the gateway's own processes know the broker
+LOOPBACK: Final = "127.0.0.1"
+ALWAYS: Final = ("localhost", LOOPBACK)  # by which the gateway's own processes know the broker
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +37,11 @@ class FleetBroker:
         _check_port("port", self.port)
         if not 1 <= self.devices <= 100_000:
             raise ValueError(f"devices must be 1 to 100000, got {self.devices}")
+
+    @property
+    def near(self) -> tuple[str, int]:
+        """Address and port by which this machine's own processes reach it."""
+        return near(self.address), self.port
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,8 +97,15 @@ class FleetConfig:
 
     @property
     def certified_hosts(self) -> tuple[str, ...]:
-        """All names of the broker's certificate."""
-        return tuple(dict.fromkeys((*self.hosts, *ALWAYS)))
+        """All names and addresses of the broker's certificate, each once, in one spelling."""
+        return tuple(dict.fromkeys(_one_spelling(host) for host in (*self.hosts, *ALWAYS)))
+
+
+def near(address: str) -> str:
+    """Where this machine reaches what listens on an address, which may be all that it has."""
+    if not address or not ipaddress.ip_address(address).is_unspecified:
+        return address or LOOPBACK
+    return LOOPBACK if ipaddress.ip_address(address).version == 4 else "::1"
 
 
 def _check_port(key: str, port: int) -> None:
@@ -103,6 +116,10 @@ def _check_port(key: str, port: int) -> None:
 def _check_address(address: str) -> None:
     if address and not _is_address(address):
         raise ValueError(f"address must be an IP address of this machine, got {address!r}")
+
+
+def _one_spelling(host: str) -> str:
+    return str(ipaddress.ip_address(host)) if _is_address(host) else host.lower()
 
 
 def _is_address(text: str) -> bool:

@@ -19,6 +19,7 @@ from fedsparse.errors import ConfigError
 
 ServiceKey: TypeAlias = ec.EllipticCurvePrivateKey
 SigningKey: TypeAlias = ed25519.Ed25519PrivateKey
+PrivateKey: TypeAlias = ServiceKey | SigningKey
 
 
 def new_service_key() -> ServiceKey:
@@ -26,7 +27,7 @@ def new_service_key() -> ServiceKey:
     return ec.generate_private_key(ec.SECP256R1())
 
 
-def key_pem(key: PrivateKeyTypes) -> bytes:
+def key_pem(key: PrivateKey) -> bytes:
     """A private key as PEM (PKCS 8, not encrypted)."""
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 

@@ -23,6 +23,7 @@ class Duty(str, Enum):
     GATEWAY = "gateway"  # the aggregator of one job
     IDENTITY = "identity"  # enrols, renews and revokes devices
     DOCTOR = "doctor"  # looks, and changes nothing
+    OPERATOR = "operator"  # throws a device out; its certificates last minutes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,14 +59,15 @@ class Role:
 
 
 def parse_role(text: str) -> Role:
-    """Read `gateway.<job>`, `identity` or `doctor`.
+    """Read `gateway.<job>`, `identity` or `doctor`: the roles that last.
 
     Raises:
         ConfigError: it is none of these.
     """
     duty, _, job = text.partition(".")
-    if duty not in {one.value for one in Duty}:
-        known = ", ".join("gateway.JOB" if one is Duty.GATEWAY else one.value for one in Duty)
+    lasting = [one for one in Duty if one is not Duty.OPERATOR]
+    if duty not in [one.value for one in lasting]:
+        known = ", ".join("gateway.JOB" if one is Duty.GATEWAY else one.value for one in lasting)
         raise ConfigError(f"no role is named {text[:LONGEST]!r}; there are {known}")
     return Role(duty=Duty(duty), job=job)
 

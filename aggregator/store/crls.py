@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
 
 from sqlalchemy import Connection, insert, select
 
 from aggregator.store import schema
 
 TABLE = schema.crls
-SECOND_MS: Final = 1000  # the resolution of a list's times
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +17,7 @@ class Crl:
 
     Attributes:
         number: counts them from 1.
-        this_update_ms: when it was made, in whole seconds.
+        this_update_ms: from when it is good, in whole seconds.
         next_update_ms: until when it is good.
     """
 
@@ -34,21 +32,7 @@ def latest(db: Connection) -> Crl | None:
     return None if row is None else Crl(**row._asdict())
 
 
-def add(db: Connection, *, now_ms: int, valid_ms: int) -> Crl:
-    """Note a further list, and say which number and times it is to have.
-
-    OpenSSL takes the one that was made later, in whole seconds: a second list within the same
-    second would be ignored, and is dated a second later.
-    """
-    before = latest(db)
-    this_update_ms = now_ms // SECOND_MS * SECOND_MS
-    if before is not None:
-        this_update_ms = max(this_update_ms, before.this_update_ms + SECOND_MS)
-    crl = Crl(
-        number=before.number + 1 if before else 1,
-        this_update_ms=this_update_ms,
-        next_update_ms=this_update_ms + valid_ms,
-    )
+def add(db: Connection, crl: Crl) -> None:
+    """Note a further list (aggregator/identity/crl.py: which times it may have)."""
     fields = {name: getattr(crl, name) for name in Crl.__slots__}
     db.execute(insert(TABLE).values(fields))
-    return crl

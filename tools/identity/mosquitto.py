@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from aggregator.identity.broker_files import LOOPBACK, BrokerFolder
+from aggregator.identity.broker_files import BrokerFolder
+from aggregator.identity.fleet_file import near
 from fedsparse.errors import ConfigError, TransportError
 from tools.broker import RunningBroker, find_mosquitto, free_port, launch
 
@@ -22,7 +23,7 @@ def start_mosquitto(folder: BrokerFolder, address: str, port: int) -> RunningBro
     program = find_mosquitto()
     if program is None:
         raise ConfigError("mosquitto is not installed: sudo apt install mosquitto")
-    host = address or LOOPBACK
+    host = near(address)
     free_port(host, port)
     environment = {"OPENSSL_CONF": str(folder.openssl_conf)}
     command = [program, "-c", str(folder.conf)]
