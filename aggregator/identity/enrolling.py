@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import logging
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from typing import Final
 
 from cryptography import x509
@@ -21,6 +20,8 @@ from sqlalchemy import Connection
 from aggregator.events import Diary
 from aggregator.identity.allowance import Allowance
 from aggregator.identity.authority import Authority
+from aggregator.identity.issuing import note, serial_text
+from aggregator.identity.moment import from_ms
 from aggregator.identity.signatures import KeySigner, raw_key, trusted
 from aggregator.identity.tokens import Refusal, check_code
 from aggregator.store import certificates, devices, tokens
@@ -50,7 +51,6 @@ GUESSES: Final = 10  # wrong proofs at once, by whomever, and then
 GUESS_EVERY_S: Final = 10.0
 LINES: Final = 200  # refusals in the diary at once, and then
 LINE_EVERY_S: Final = 30.0
-CLOCK_S: Final = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,10 +171,10 @@ class EnrolmentDesk:
         if isinstance(issued, Refusal):
             return issued
         certificate, returned = issued
-        serial = certificate.serial
+        serial = serial_text(certificate)
         if not tokens.use(db, token.id, csr_digest=digest, serial=serial, now_ms=now_ms):
             raise StoreError(f"another program has used the code {token.id} at the same moment")
-        return _Granted(certificate=certificate.certificate, key=token.key, returned=returned)
+        return _Granted(certificate=_der(certificate), key=token.key, returned=returned)
 
     def _renew(self, claim: Claim, request: Renew, now_ms: int) -> _Granted | Refusal:
         if request.site != self._place.site:
@@ -184,41 +184,32 @@ class EnrolmentDesk:
             if not live:
                 return Refusal(reason="it has no certificate that is good: a new code lets it in")
             try:
-                claim.check_signature(trusted([one.public_key for one in live]))
+                claim.check_signature(trusted([_key_of(one) for one in live]))
             except SignatureError as error:
                 return Refusal(reason=f"not signed by the device: {error}")
             for one in live:
-                if _csr_key(request.csr) == one.public_key:
+                if _csr_key(request.csr) == _key_of(one):
                     return _Granted(certificate=one.certificate, again=True)
             if len(live) >= LIVE_CERTIFICATES:
                 return Refusal(reason=f"it has {len(live)} certificates that are good")
             issued = self._issue(db, request, now_ms)
         if isinstance(issued, Refusal):
             return issued
-        return _Granted(certificate=issued[0].certificate)
+        return _Granted(certificate=_der(issued[0]))
 
     def _issue(
         self, db: Connection, request: Enrol | Renew, now_ms: int
-    ) -> tuple[Certificate, bool] | Refusal:
+    ) -> tuple[x509.Certificate, bool] | Refusal:
         """A certificate, in the store; and whether the device's access had been revoked."""
-        now = datetime.fromtimestamp(now_ms / CLOCK_S, timezone.utc)
+        now = from_ms(now_ms)
         try:
             csr = x509.load_der_x509_csr(request.csr)
-            signed = self._authority.issue_device(request.device, csr, now)
+            certificate = self._authority.issue_device(request.device, csr, now)
         except (ValueError, RemoteProtocolError) as error:
             return Refusal(reason=f"a bad certificate request: {error}")
-        certificate = Certificate(
-            serial=f"{signed.serial_number:x}",
-            device=request.device,
-            certificate=signed.public_bytes(Encoding.DER),
-            public_key=raw_key(signed),
-            not_before_ms=_ms(signed.not_valid_before_utc),
-            not_after_ms=_ms(signed.not_valid_after_utc),
-            issued_ms=now_ms,
-        )
         known = devices.find(db, request.device)
-        certificates.add(db, certificate)
-        devices.enrol(db, request.device, certificate.public_key, now_ms)
+        note(db, certificate, now)
+        devices.enrol(db, request.device, raw_key(certificate), now_ms)
         return certificate, known is not None and known.state is State.REVOKED
 
     def _reply(self, topic: str, granted: _Granted, now_ms: int) -> Reply:
@@ -239,7 +230,7 @@ class EnrolmentDesk:
 
     def _granted(self, request: Enrol | Renew, granted: _Granted) -> None:
         event = "device_enrolled" if isinstance(request, Enrol) else "device_renewed"
-        serial = f"{x509.load_der_x509_certificate(granted.certificate).serial_number:x}"
+        serial = serial_text(x509.load_der_x509_certificate(granted.certificate))
         self._diary.write(event, device=request.device, serial=serial, again=granted.again)
         log.info("%s device=%s serial=%s again=%s", event, request.device, serial, granted.again)
 
@@ -263,5 +254,9 @@ def _csr_key(csr: bytes) -> bytes:
     return key.public_bytes_raw() if isinstance(key, Ed25519PublicKey) else b""
 
 
-def _ms(moment: datetime) -> int:
-    return int(moment.timestamp() * CLOCK_S)
+def _key_of(certificate: Certificate) -> bytes:
+    return raw_key(x509.load_der_x509_certificate(certificate.certificate))
+
+
+def _der(certificate: x509.Certificate) -> bytes:
+    return certificate.public_bytes(Encoding.DER)
