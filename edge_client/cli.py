@@ -171,6 +171,7 @@ def _add_profile(commands: Commands) -> None:
 def _add_enrol(commands: Commands) -> None:
     enrol = commands.add_parser(
         "enrol",
+        allow_abbrev=False,  # or `--code ABCD` would be a file's name
         help="get this device its certificate, with a code from the gateway",
         description="Make a key on this device, where it stays, and have the gateway certify it. "
         "`fedsparse identity token DEVICE` on the gateway prints a code and the authority's "
