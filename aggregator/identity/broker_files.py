@@ -64,7 +64,6 @@ user {user}
 per_listener_settings true
 persistence false
 persistent_client_expiration 1h
-allow_zero_length_clientid false
 pid_file {folder}/mosquitto.pid
 log_dest file {folder}/mosquitto.log
 log_type error
@@ -82,6 +81,7 @@ certfile {folder}/broker.pem
 keyfile {folder}/broker.pem
 tls_version tlsv1.3
 allow_anonymous true
+allow_zero_length_clientid false
 acl_file {folder}/acl-strangers
 
 listener {service_listener}
