@@ -168,7 +168,11 @@ class World:
         client = Client(self.address, context_for(self.fleet.authority, shown))
         flags = (0 if keep else CLEAN) | (WILL if will else 0)
         last_words = b"" if will is None else _text(will[0].encode()) + _text(will[1])
-        client.connect(flags=flags, will=last_words)
+        try:
+            client.connect(flags=flags, will=last_words)
+        except BaseException:
+            client.drop()
+            raise
         if filters:
             client.subscribe(*filters)
         return client
