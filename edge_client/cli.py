@@ -11,7 +11,14 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from edge_client.bench.options import add_arguments
-from edge_client.lean import OPENSSL_HASHES, TLS, leave_out
+from edge_client.lean import (
+    OPENSSL_HASHES,
+    PACKERS,
+    TLS,
+    leave_out,
+    leave_out_proxies,
+    share_one_arena,
+)
 from fedsparse import __version__
 from fedsparse.errors import FedSparseError
 
@@ -30,8 +37,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     if sys.maxsize < 2**32:
         return _refused(NEEDS_64_BITS.format(machine=platform.machine()))
-    leave_out(TLS, OPENSSL_HASHES)
+    leave_out(OPENSSL_HASHES)
     command: Callable[[argparse.Namespace], int] = options.command
+    if command is not _run:  # no other one connects
+        leave_out(TLS)
     try:
         return command(options)
     except (FedSparseError, OSError) as error:
@@ -45,6 +54,14 @@ def _refused(reason: str) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     logging.basicConfig(level=options.log_level.upper(), format=LOG_FORMAT, stream=sys.stderr)
+    from edge_client.config import ClientConfig
+    from fedsparse.config import load
+
+    share_one_arena()
+    leave_out(*PACKERS)
+    leave_out_proxies()
+    if load(ClientConfig, options.config).broker.tls is None:
+        leave_out(TLS)
     from edge_client.agent.main import run
 
     return run(options.config)

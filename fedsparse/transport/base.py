@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
+
+from fedsparse.errors import LocalProtocolError
+
+PROPERTIES_BYTES: Final = 1  # of a packet of MQTT 5 that has none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,9 +21,16 @@ class Will:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Connected:
-    """The broker has accepted us; `resumed` tells whether it had kept our session."""
+    """The broker has accepted us.
+
+    Attributes:
+        resumed: whether it had kept our session.
+        packet_bytes: the largest packet that may be published on this connection: the smaller one
+            of what the broker says and what is configured; None where neither says anything.
+    """
 
     resumed: bool
+    packet_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,9 +51,15 @@ class Received:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Published:
-    """The broker has taken what `publish` returned `handle` for; that is no receipt of a peer."""
+    """The broker has done with what `publish` returned `handle` for; that is no receipt of a peer.
+
+    Attributes:
+        handle: of the payload.
+        refused: why it did not take it, and never will; empty where it has taken it.
+    """
 
     handle: int
+    refused: str = ""
 
 
 Event = Connected | Disconnected | Received | Published
@@ -59,6 +76,7 @@ class Transport(Protocol):
 
         Raises:
             TransportError: the broker cannot be reached now, or refuses us.
+            ConfigError: a file that [broker] names is at fault.
         """
         ...
 
@@ -71,6 +89,7 @@ class Transport(Protocol):
 
         Raises:
             TransportError: too many payloads wait for the broker already.
+            LocalProtocolError: the packet is larger than `Connected.packet_bytes`.
         """
         ...
 
@@ -85,6 +104,20 @@ class Transport(Protocol):
     def close(self) -> None:
         """Say goodbye (the will is then not published) and end the connection."""
         ...
+
+
+def check_packet_bytes(topic: str, payload_bytes: int, limit_bytes: int | None) -> None:
+    """Refuse what a broker would cut the connection over, again and again.
+
+    Raises:
+        LocalProtocolError: the packet would be larger than `limit_bytes`.
+    """
+    size = publish_packet_bytes(topic, payload_bytes + PROPERTIES_BYTES)
+    if limit_bytes is not None and size > limit_bytes:
+        raise LocalProtocolError(
+            f"a packet of {size} bytes on {topic}: the broker takes {limit_bytes} at most; raise "
+            "its `max_packet_size` (and `max_packet_bytes` in [broker], if it is set)"
+        )
 
 
 def publish_packet_bytes(topic: str, payload_bytes: int) -> int:

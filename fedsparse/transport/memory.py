@@ -14,6 +14,7 @@ from fedsparse.transport.base import (
     Published,
     Received,
     Will,
+    check_packet_bytes,
     topic_matches,
 )
 
@@ -33,11 +34,19 @@ class MemoryBroker:
     Args:
         duplicates: deliver everything twice, as QoS 1 may.
         sessions: whether a client without `clean_session` is remembered when it disconnects.
+        packet_bytes: the largest packet that it takes, and says so; None for any.
         lose: chosen payloads are acknowledged and then lost, as a broker with a full queue does.
     """
 
-    def __init__(self, *, duplicates: bool = False, sessions: bool = True) -> None:
+    def __init__(
+        self,
+        *,
+        duplicates: bool = False,
+        sessions: bool = True,
+        packet_bytes: int | None = None,
+    ) -> None:
         self.running = True
+        self.packet_bytes = packet_bytes
         self.duplicates = duplicates
         self.lose: set[str] = set()
         self._sessions_kept = sessions
@@ -154,7 +163,12 @@ class MemoryTransport:
                 self._broker.subscribe(self, topic_filter)
 
     def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> int:
-        """Hand over a payload; returns the handle that its `Published` will carry."""
+        """Hand over a payload; returns the handle that its `Published` will carry.
+
+        Raises:
+            LocalProtocolError: the packet is larger than the broker takes.
+        """
+        check_packet_bytes(topic, len(payload), self._broker.packet_bytes)
         handle = next(self._handles)
         self._unsent.append((handle, topic, bytes(payload), retain))
         if self._connected:
@@ -201,7 +215,7 @@ class MemoryTransport:
     def _connect(self) -> None:
         resumed = self._broker.attach(self)
         self._connected = True
-        self._events.append(Connected(resumed=resumed))
+        self._events.append(Connected(resumed=resumed, packet_bytes=self._broker.packet_bytes))
         self._broker.replay(self)
         for topic_filter in self._filters:
             self._broker.subscribe(self, topic_filter)

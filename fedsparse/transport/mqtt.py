@@ -1,27 +1,26 @@
-"""MQTT 3.1.1 over TCP with paho (https://eclipse.dev/paho/).
+"""MQTT 5 or 3.1.1 over TCP or TLS: a connection that comes back, and what outlives it.
 
-paho's network thread runs callbacks; an exception in one would end that thread while the client
-still says that it is connected, and long work would starve the keepalive. So they only enqueue,
-and `receive` watches the thread. A payload is acknowledged when the consumer asks for the next
-event: it has then done with it what it wanted to, on the disk too. So one that dies over a payload
-is given it again, and a slow one is spared by the broker's in-flight limit instead of filling its
-own memory.
+A network thread serves one connection after the other (connection.py), with growing pauses between
+them; all that it does here is to note what happens. A payload is acknowledged when the consumer
+asks for the next event: it has then done with it what it wanted to, on the disk too. So one that
+dies over a payload is given it again, and a slow one is spared by the broker's in-flight limit
+instead of filling its own memory. `receive` watches the thread: one that has died, or hangs in the
+look-up of a name or in a handshake, is left behind, and another takes its place.
 """
 
 from __future__ import annotations
 
+import itertools
 import logging
 import queue
 import random
 import threading
-from dataclasses import dataclass
-from typing import Final
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
 
-import paho.mqtt.client as paho
-from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
-from paho.mqtt.reasoncodes import ReasonCode
-
-from fedsparse.errors import ConfigError, TransportError
+from fedsparse.errors import ConfigError, FedSparseError, LocalProtocolError, TransportError
+from fedsparse.transport.backoff import Backoff
 from fedsparse.transport.base import (
     Connected,
     Disconnected,
@@ -29,71 +28,61 @@ from fedsparse.transport.base import (
     Published,
     Received,
     Will,
+    check_packet_bytes,
 )
 from fedsparse.transport.config import BrokerConfig
+from fedsparse.transport.connection import Connection, Greeting, Hello, Unanswered, VersionRefused
 
-QOS: Final = 1
+if TYPE_CHECKING:
+    import ssl
+
 EVENTS_KEPT: Final = 8_192
 PAYLOADS_QUEUED: Final = 2_048
-SPREAD: Final = 4.0
+GOODBYE_S: Final = 2.0
+LOOK_S: Final = 1.0
+VERSIONS: Final = ("5", "3.1.1")  # in the order in which `auto` tries them
+PROBE_S: Final = 3.0  # some brokers take MQTT 5 for a packet that goes on, and wait for the rest
+FAULT: Final = "the network thread met a fault of its own"
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class _Receipt:
-    """What is to be acknowledged, and on which connection: ids are those of a session."""
+@dataclass(slots=True)
+class _Outgoing:
+    """What was published, until the broker has done with it."""
 
-    packet_id: int
-    connection: int
-
-
-_Queued = tuple[Event, _Receipt | None]
-
-
-class _NoTls:
-    """What paho names of `ssl` on a plain connection, where a process did without the module."""
-
-    class SSLWantReadError(OSError):
-        """Never raised."""
-
-    class SSLWantWriteError(OSError):
-        """Never raised."""
-
-
-if getattr(paho, "ssl", None) is None:  # a device leaves it out: edge_client/lean.py
-    paho.ssl = _NoTls  # type: ignore[attr-defined, assignment]
-
-
-class _Client(paho.Client):
-    """paho's client, with a network thread that says when it has ended."""
-
-    stopped: threading.Event
+    topic: str
+    payload: bytes
+    retain: bool
+    connection: Connection | None = None  # on which it was sent last
+    packet_id: int = 0
 
     @property
-    def ended(self) -> bool:
-        """Whether the network thread was started, and is gone."""
-        return self.stopped.is_set() and self._thread is None
+    def taken(self) -> bool:
+        return self.connection is not None and self.packet_id in self.connection.taken
 
-    def loop_forever(
-        self, timeout: float = 1.0, retry_first_connection: bool = False
-    ) -> MQTTErrorCode:
-        try:
-            return super().loop_forever(timeout, retry_first_connection)
-        except Exception:  # whatever paho met, the watchdog starts the thread again
-            logger.exception("the network thread stopped")
-            return MQTTErrorCode.MQTT_ERR_UNKNOWN
-        finally:
-            self.stopped.set()
 
-    def loop_start(self) -> MQTTErrorCode:
-        if self._thread is None:
-            self._reset_sockets(sockpair_only=True)  # paho would leave the old ones open
-            self.stopped.clear()
-        return super().loop_start()
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """The broker has done with a packet; the consumer knows which payload that was."""
 
-    def release(self) -> None:
-        """Close every socket, for paho leaves some of them to the garbage collector."""
-        self._reset_sockets()
+    connection: Connection
+    packet_id: int
+    refused: str
+
+
+@dataclass(slots=True, eq=False)
+class _Line:
+    """A network thread, and what it is at."""
+
+    thread: threading.Thread | None = None
+    connection: Connection | None = None  # None while it waits between two
+    over: threading.Event = field(default_factory=threading.Event)
+    settled: threading.Event = field(default_factory=threading.Event)  # of the first attempt
+    failure: Exception | None = None
+
+
+_Receipt = tuple[Connection, int]
+_Queued = tuple[Event | _Taken, _Receipt | None]
 
 
 class MqttTransport:
@@ -104,11 +93,13 @@ class MqttTransport:
         client_id: unique at the broker: a second client of this name evicts the first.
         will: what to publish when we vanish.
         clean_session: whether the broker forgets us when we disconnect.
-        connect_timeout_s: how long `start` waits for the broker's answer.
-        reconnect_s: first and longest pause between attempts to reconnect; they double. Both are
-            drawn anew for every connection: half to `SPREAD` times the first, three quarters of the
-            longest at least.
+        connect_timeout_s: for each step of connecting, up to the broker's answer.
+        reconnect_s: about the first pause between attempts to reconnect, and the longest.
         rng: draws the pauses.
+        hang_s: a network thread that shows nothing for so long hangs; by default twice the
+            keepalive, or three times `connect_timeout_s` where that is more.
+        clock_floor_s: a moment that has passed, in seconds since 1970: a system clock that is
+            before it is not believed (transport/tls.py).
     """
 
     def __init__(
@@ -121,183 +112,294 @@ class MqttTransport:
         connect_timeout_s: float = 10.0,
         reconnect_s: tuple[float, float] = (1.0, 120.0),
         rng: random.Random | None = None,
+        hang_s: float | None = None,
+        clock_floor_s: float = 0.0,
     ) -> None:
         self._broker = broker
+        self._client_id, self._will, self._clean_session = client_id, will, clean_session
+        self._password = _password(broker)
         self._timeout_s = connect_timeout_s
-        self._reconnect_s = reconnect_s
-        self._rng = rng or random.Random()  # noqa: S311 (no secret)
-        self._events: queue.Queue[_Queued] = queue.Queue()
-        self._connection = 0
-        self._handed_out: _Receipt | None = None
-        self._filters: list[str] = []
-        self._answered = threading.Event()
-        self._refusal = ""
-        self._started = False
-        self._client = self._make_client(client_id, will, clean_session)
-
-    @property
-    def _address(self) -> str:
-        return f"{self._broker.host}:{self._broker.port}"
-
-    def _make_client(self, client_id: str, will: Will | None, clean_session: bool) -> _Client:
-        client = _Client(
-            CallbackAPIVersion.VERSION2,
-            client_id=client_id,
-            clean_session=clean_session,
-            protocol=paho.MQTTv311,
-            manual_ack=True,
+        self._hang_s = hang_s or max(2.0 * broker.keepalive_s, 3 * connect_timeout_s)
+        self._clock_floor_s = clock_floor_s
+        self._backoff = Backoff(
+            *reconnect_s,
+            rng=rng or random.Random(),  # noqa: S311 (no secret)
+            clock=time.monotonic,
         )
-        if self._broker.username:
-            client.username_pw_set(self._broker.username, _password(self._broker))
-        if will is not None:
-            client.will_set(will.topic, will.payload, QOS, will.retain)
-        client.stopped = threading.Event()
-        client.max_queued_messages_set(PAYLOADS_QUEUED)
-        client.max_inflight_messages_set(0)  # the channel paces its chunks; others overtake them
-        client.connect_timeout = self._timeout_s
-        client.on_connect = self._on_connect
-        client.on_disconnect = self._on_disconnect
-        client.on_message = self._on_message
-        client.on_publish = self._on_publish
-        return client
+        self._version = None if broker.protocol == "auto" else broker.protocol  # None: not known
+        self._events: queue.Queue[_Queued] = queue.Queue()
+        self._handed_out: _Receipt | None = None
+        self._dropped = False
+        self._lock = threading.Lock()  # of what follows: both threads publish
+        self._filters: list[str] = []
+        self._handles = itertools.count(1)
+        self._outgoing: dict[int, _Outgoing] = {}  # by handle, in their order
+        self._sent: dict[tuple[Connection, int], int] = {}  # packet id -> handle
+        self._packet_bytes = broker.max_packet_bytes
+        self._line: _Line | None = None
+        self._open: Connection | None = None
 
     def start(self) -> None:
         """Connect, and stay connected until `close`.
 
         Raises:
             TransportError: the broker cannot be reached now, or refuses us.
+            ConfigError: a file that [broker.tls] names is at fault.
         """
-        self._answered.clear()
-        self._refusal = ""
-        self._spread_reconnects()
-        try:
-            self._client.connect(self._broker.host, self._broker.port, self._broker.keepalive_s)
-        except OSError as error:
-            raise TransportError(
-                f"no broker at {self._address}: {error}; start one with `fedsparse broker`, or "
-                "correct host and port in the table [broker]"
-            ) from error
-        self._client.loop_start()
-        self._started = True
-        if not self._answered.wait(self._timeout_s):
-            self._refusal = self._refusal or "it accepts the connection, but does not speak MQTT"
-        if self._refusal:
+        line = self._begin(first=True)
+        trouble = ""
+        while not trouble and not line.settled.wait(min(LOOK_S, self._hang_s)):
+            trouble = self._trouble(line)
+        failure = line.failure
+        if trouble:
+            failure = TransportError(f"no connection to {self._broker.address}: {trouble}")
+        if failure is not None:
             self.close()
-            raise TransportError(
-                f"the broker at {self._address} refuses us: {self._refusal}; check username and "
-                "password_file in the table [broker]"
-            )
+            raise failure
 
     def subscribe(self, topic_filter: str) -> None:
         """Receive what matches `topic_filter`, on this connection and every later one."""
-        if topic_filter not in self._filters:
-            self._filters.append(topic_filter)
-            if self._client.is_connected():
-                self._client.subscribe(topic_filter, QOS)
+        with self._lock:
+            if topic_filter not in self._filters:
+                self._filters.append(topic_filter)
+                if self._open is not None:
+                    self._open.subscribe(topic_filter)
 
     def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> int:
         """Hand over a payload; returns the handle that its `Published` will carry.
 
         Raises:
             TransportError: too many payloads wait for the broker already.
+            LocalProtocolError: the packet is larger than the broker takes.
         """
-        info = self._client.publish(topic, payload, QOS, retain)
-        if info.rc is MQTTErrorCode.MQTT_ERR_QUEUE_SIZE:
-            raise TransportError(
-                f"{PAYLOADS_QUEUED} payloads wait for the broker at {self._address}: it is slower "
-                "than what it is given, or away"
-            )
-        return info.mid
+        with self._lock:
+            check_packet_bytes(topic, len(payload), self._packet_bytes)
+            if len(self._outgoing) >= PAYLOADS_QUEUED:
+                raise TransportError(
+                    f"{PAYLOADS_QUEUED} payloads wait for the broker at {self._broker.address}: it "
+                    "is slower than what it is given, or away"
+                )
+            handle = next(self._handles)
+            self._outgoing[handle] = _Outgoing(topic, payload, retain)
+            if self._open is not None:
+                self._send(handle, self._open)
+            return handle
 
     def receive(self, timeout_s: float) -> Event | None:
         """The next event, or None when none came in time; the one before is then acknowledged."""
-        self._watch_thread()
+        self._watch()
         self._acknowledge()
-        try:
-            event, self._handed_out = self._events.get(timeout=max(0.0, timeout_s))
-        except queue.Empty:
-            return None
-        return event
+        end_s = time.monotonic() + timeout_s
+        while True:
+            try:
+                event, receipt = self._events.get(timeout=max(0.0, end_s - time.monotonic()))
+            except queue.Empty:
+                self._ask_again()
+                return None
+            if not isinstance(event, _Taken):
+                self._handed_out = receipt
+                return event
+            if (published := self._published(event)) is not None:
+                return published
 
     def close(self) -> None:
         """Say goodbye (the will is then not published) and end the connection.
 
         What was handed out last is not acknowledged: its consumer may have failed over it.
         """
-        self._started = False
-        self._client.disconnect()
-        self._client.loop_stop()
-        self._client.release()
+        with self._lock:
+            line, self._line, opened, self._open = self._line, None, self._open, None
+            if opened is not None:
+                opened.leave()
+        if line is None or line.thread is None:
+            return
+        line.over.set()
+        if opened is None:
+            _cut(line)
+        line.thread.join(GOODBYE_S)
+        _cut(line)
+
+    def opened(self, connection: Connection, greeting: Greeting) -> None:
+        """The network thread: the broker has accepted us."""
+        with self._lock:
+            if self._line is None or self._line.connection is not connection:
+                connection.leave()
+                return
+            self._backoff.connected()
+            self._version = connection.version
+            self._open = connection
+            limits = (greeting.packet_bytes, self._broker.max_packet_bytes)
+            self._packet_bytes = min((one for one in limits if one is not None), default=None)
+            self._put(Connected(resumed=greeting.resumed, packet_bytes=self._packet_bytes))
+            for topic_filter in self._filters:
+                connection.subscribe(topic_filter)
+            self._send_again(connection)
+            self._line.settled.set()
+
+    def came(self, connection: Connection, received: Received, packet_id: int) -> None:
+        """The network thread: a payload has come."""
+        if self._events.qsize() < EVENTS_KEPT:
+            self._put(received, (connection, packet_id) if packet_id else None)
+            return
+        if not self._dropped:
+            logger.error("%d events wait: payloads are left to the broker", EVENTS_KEPT)
+        self._dropped = True
+
+    def taken(self, connection: Connection, packet_id: int, refused: str) -> None:
+        """The network thread: the broker has done with a payload."""
+        self._put(_Taken(connection, packet_id, refused))
+
+    def _put(self, event: Event | _Taken, receipt: _Receipt | None = None) -> None:
+        self._events.put((event, receipt))
 
     def _acknowledge(self) -> None:
         """Of a connection that is gone nothing: the broker sends it again, or has forgotten us."""
         receipt, self._handed_out = self._handed_out, None
-        if receipt is not None and receipt.connection == self._connection:
-            self._client.ack(receipt.packet_id, QOS)
+        with self._lock:
+            if receipt is not None and receipt[0] is self._open:
+                receipt[0].acknowledge(receipt[1])
 
-    def _watch_thread(self) -> None:
-        if not self._started or not self._client.ended:
-            return
-        self._enqueue(Disconnected(reason="the network thread has stopped; it is started again"))
-        self._connection += 1
-        broker = self._broker
-        self._client.connect_async(broker.host, broker.port, broker.keepalive_s)
-        self._client.loop_start()
+    def _ask_again(self) -> None:
+        """All that came was dealt with: a new connection brings again what had to be dropped."""
+        connection = self._open
+        if self._dropped and connection is not None:
+            self._dropped = False
+            connection.cut()
 
-    def _spread_reconnects(self) -> None:
-        """Devices that lost one broker must not come back in the same second, nor in step later."""
-        shortest, longest = self._reconnect_s
-        first = self._rng.uniform(0.5, SPREAD) * shortest
-        last = self._rng.uniform(0.75, 1.0) * longest
-        self._client.reconnect_delay_set(first, max(first, last))  # type: ignore[arg-type]
+    def _published(self, event: _Taken) -> Published | None:
+        with self._lock:
+            event.connection.taken.discard(event.packet_id)  # it may be used again
+            handle = self._sent.pop((event.connection, event.packet_id), None)
+            if handle is None or self._outgoing.pop(handle, None) is None:
+                return None  # it was sent on a later connection, too
+        return Published(handle=handle, refused=event.refused)
 
-    def _enqueue(self, event: Event, receipt: _Receipt | None = None) -> None:
-        self._events.put((event, receipt))
+    def _send(self, handle: int, connection: Connection) -> None:
+        one = self._outgoing[handle]
+        one.packet_id = connection.publish(one.topic, one.payload, retain=one.retain)
+        one.connection = connection
+        self._sent[connection, one.packet_id] = handle
 
-    def _on_connect(
-        self, client: paho.Client, userdata: object, flags: paho.ConnectFlags, reason: ReasonCode,
-        properties: object,
-    ) -> None:  # fmt: skip
-        if reason.is_failure:
-            self._refusal = str(reason)
-        else:
-            for topic_filter in self._filters:
-                client.subscribe(topic_filter, QOS)
-            self._refusal = ""
-            self._spread_reconnects()
-            self._enqueue(Connected(resumed=flags.session_present))
-        self._answered.set()
+    def _send_again(self, connection: Connection) -> None:
+        """What the broker has not taken, on a new connection; without what it never will take."""
+        kept = {key: handle for key, handle in self._sent.items() if self._outgoing[handle].taken}
+        self._sent = kept
+        for handle, one in list(self._outgoing.items()):
+            if one.taken:
+                continue
+            try:
+                check_packet_bytes(one.topic, len(one.payload), self._packet_bytes)
+            except LocalProtocolError as error:
+                logger.error("not_sent=%r", str(error))
+                del self._outgoing[handle]
+                self._put(Published(handle=handle, refused=str(error)))
+            else:
+                self._send(handle, connection)
 
-    def _on_disconnect(
-        self, client: paho.Client, userdata: object, flags: paho.DisconnectFlags,
-        reason: ReasonCode, properties: object,
-    ) -> None:  # fmt: skip
-        self._connection += 1  # what came on it is not to be acknowledged on another
-        self._enqueue(Disconnected(reason=self._refusal or str(reason)))
+    def _begin(self, *, first: bool = False) -> _Line:
+        line = _Line()
+        line.thread = threading.Thread(
+            target=self._serve, args=(line, first), name=f"mqtt {self._client_id}", daemon=True
+        )
+        self._line = line
+        line.thread.start()
+        return line
 
-    def _on_message(self, client: paho.Client, userdata: object, message: paho.MQTTMessage) -> None:
+    def _serve(self, line: _Line, first: bool) -> None:
+        """The network thread: one connection after the other."""
+        while not line.over.is_set():
+            reason = FAULT
+            try:
+                reason = self._live(line)
+            except Exception as error:
+                if first and not line.settled.is_set():
+                    line.failure = error
+                    line.settled.set()
+                    return
+                if isinstance(error, FedSparseError):
+                    reason = str(error)
+                else:
+                    logger.exception(FAULT)
+            pause_s = self._backoff.next_pause_s()
+            if not line.over.is_set():
+                where = self._broker.address
+                logger.info("broker=%s away=%r again_in=%.1f", where, reason, pause_s)
+            line.over.wait(pause_s)
+
+    def _live(self, line: _Line) -> str:
+        """One connection, in the newest version of MQTT that the broker speaks; why it ended."""
+        versions = VERSIONS if self._version is None else (self._version,)
+        for version in versions:
+            try:
+                return self._live_in(version, line, probe=version != versions[-1])
+            except Unanswered as error:
+                if isinstance(error, VersionRefused) and self._broker.protocol == "auto":
+                    self._version = None
+                if version == versions[-1] or line.over.is_set():
+                    raise
+                logger.debug("MQTT %s: %s", version, error)
+        raise AssertionError(versions)
+
+    def _live_in(self, version: str, line: _Line, *, probe: bool) -> str:
+        hello = Hello(
+            client_id=self._client_id,
+            will=self._will,
+            clean_session=self._clean_session,
+            password=self._password,
+            version=version,
+            timeout_s=self._timeout_s,
+            answer_s=min(PROBE_S, self._timeout_s) if probe else self._timeout_s,
+        )
+        connection = Connection(self._broker, hello, self._context(), self)
+        line.connection = connection
+        reason = FAULT
         try:
-            topic = message.topic
-        except UnicodeDecodeError:
-            logger.warning("a topic that is not UTF-8 is ignored")
-            client.ack(message.mid, message.qos)
-            return
-        if self._events.qsize() >= EVENTS_KEPT:  # the broker delivers it again when we reconnect
-            logger.error("%d events wait: a payload is dropped", EVENTS_KEPT)
-            return
-        received = Received(topic=topic, payload=bytes(message.payload), retained=message.retain)
-        receipt = _Receipt(message.mid, self._connection) if message.qos else None
-        self._enqueue(received, receipt)
+            reason = connection.live()
+        finally:
+            with self._lock:
+                line.connection = None
+                connection.release()
+                if self._open is connection:
+                    self._open = None
+                    self._put(Disconnected(reason=reason))
+        return reason
 
-    def _on_publish(
-        self,
-        client: paho.Client,
-        userdata: object,
-        mid: int,
-        reason: ReasonCode,
-        properties: object,
-    ) -> None:
-        self._enqueue(Published(handle=mid))
+    def _context(self) -> ssl.SSLContext | None:
+        """Made anew for every connection: certificates are renewed, clocks are set."""
+        if self._broker.tls is None:
+            return None
+        from fedsparse.transport.tls import open_context
+
+        return open_context(self._broker.tls, now_s=time.time(), floor_s=self._clock_floor_s)
+
+    def _watch(self) -> None:
+        """Replace a network thread that has died or hangs."""
+        line = self._line
+        if line is None or not (trouble := self._trouble(line)):
+            return
+        logger.error("%s; another takes its place", trouble)
+        line.over.set()
+        with self._lock:
+            if self._open is not None:
+                self._put(Disconnected(reason=trouble))
+            self._open = None
+            self._begin()
+        _cut(line)
+
+    def _trouble(self, line: _Line) -> str:
+        """Why its thread will not do its work any more; empty where it does."""
+        connection = line.connection
+        if line.thread is not None and not line.thread.is_alive():
+            return "the network thread has died"
+        if connection is not None and time.monotonic() - connection.beat_s > self._hang_s:
+            return f"the network thread hangs at: {connection.stage}"
+        return ""
+
+
+def _cut(line: _Line) -> None:
+    """End what a thread is at that nobody waits for any more."""
+    if (connection := line.connection) is not None:
+        connection.cut()
 
 
 def _password(broker: BrokerConfig) -> str | None:

@@ -4,9 +4,19 @@ from __future__ import annotations
 
 import random
 
+import pytest
 from harness import Harness, confirm, next_event, start, wait_for
 
-from fedsparse.transport.base import Connected, Disconnected, Published, Received, Transport, Will
+from fedsparse.errors import LocalProtocolError
+from fedsparse.transport.base import (
+    Connected,
+    Disconnected,
+    Published,
+    Received,
+    Transport,
+    Will,
+    publish_packet_bytes,
+)
 
 
 def received(transport: Transport, count: int) -> list[Received]:
@@ -176,3 +186,46 @@ def test_a_subscription_may_be_added_to_an_open_connection(harness: Harness) -> 
     confirm(reader)
     writer.publish("later", b"x")
     assert received(reader, 1)[0].topic == "later"
+
+
+def test_a_payload_that_was_not_dealt_with_comes_again(harness: Harness) -> None:
+    """Nor what waits behind it: only the next call acknowledges."""
+    reader, writer = harness.client("reader"), harness.client("writer")
+    start(reader, "t")
+    start(writer)
+    writer.publish("t", b"1")
+    writer.publish("t", b"2")
+    confirm(writer)
+    assert received(reader, 1)[0].payload == b"1"
+    harness.cut(reader)
+    if harness.keeps_sessions:
+        next_event(reader, Connected)
+        assert [one.payload for one in received(reader, 2)] == [b"1", b"2"]
+
+
+def test_the_limit_of_packets_is_told_and_kept(harness: Harness) -> None:
+    reader, writer = harness.client("reader"), harness.client("writer")
+    start(reader, "t")
+    writer.start()
+    limit_bytes = next_event(writer, Connected).packet_bytes
+    assert limit_bytes == harness.packet_bytes
+    if limit_bytes is not None:
+        most = limit_bytes - (publish_packet_bytes("t", limit_bytes) - limit_bytes) - 1
+        with pytest.raises(LocalProtocolError, match=f"the broker takes {limit_bytes} at most"):
+            writer.publish("t", bytes(most + 1))
+        writer.publish("t", bytes(most))
+        assert len(received(reader, 1)[0].payload) == most
+    writer.publish("t", b"small")
+    assert received(reader, 1)[0].payload == b"small"
+
+
+def test_many_payloads_at_once_end_no_connection(harness: Harness) -> None:
+    """A broker of MQTT 5 says how many it takes, and cuts off who sends more."""
+    writer = harness.client("writer")
+    start(writer)
+    left = {writer.publish("t", bytes(2000)) for _ in range(300)}
+    while left:
+        event = wait_for(lambda: writer.receive(0.2), "an acknowledgement")
+        assert isinstance(event, Published)
+        assert not event.refused
+        left.discard(event.handle)

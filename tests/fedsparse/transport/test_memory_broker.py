@@ -50,3 +50,27 @@ def test_a_stopped_broker_lets_nobody_in() -> None:
     broker.stop()
     with pytest.raises(TransportError, match="stopped"):
         client(broker, "a")
+
+
+def test_what_was_not_dealt_with_before_a_cut_comes_again() -> None:
+    broker = MemoryBroker()
+    reader, writer = client(broker, "reader", "t"), client(broker, "writer")
+    for payload in (b"1", b"2", b"3"):
+        writer.publish("t", payload)
+    assert isinstance(reader.receive(0.0), Connected)
+    first, second = reader.receive(0.0), reader.receive(0.0)  # the second asked for: the first done
+    assert isinstance(first, Received)
+    assert isinstance(second, Received)
+    broker.cut(reader)
+    came = events(reader)
+    again = came[came.index(next(one for one in came if isinstance(one, Connected))) :]
+    assert [one.payload for one in again if isinstance(one, Received)] == [b"2", b"3"]
+
+
+def test_what_was_dealt_with_before_a_cut_does_not() -> None:
+    broker = MemoryBroker()
+    reader, writer = client(broker, "reader", "t"), client(broker, "writer")
+    writer.publish("t", b"1")
+    assert len(events(reader)) == 2
+    broker.cut(reader)
+    assert [type(event) for event in events(reader)] == [Disconnected, Connected]

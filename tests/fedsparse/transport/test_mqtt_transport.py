@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import logging
+import random
+import re
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from certificates import Authority
+from real_mosquitto import Mosquitto
 
 from fedsparse.errors import ConfigError, TransportError
+from fedsparse.transport import mqtt
+from fedsparse.transport.backoff import Backoff
 from fedsparse.transport.base import Connected, Disconnected, Published, Received
-from fedsparse.transport.config import BrokerConfig
-from fedsparse.transport.mqtt import SPREAD, MqttTransport
+from fedsparse.transport.config import BrokerConfig, TlsConfig
+from fedsparse.transport.mqtt import MqttTransport
 from tools.broker import Login, RunningBroker, find_mosquitto, start_broker
 
 ROOT = Path(__file__).parents[3]
@@ -27,7 +33,7 @@ CONSUMER = """
 import os, signal, sys, time
 from fedsparse.transport.base import Received
 from fedsparse.transport.config import BrokerConfig
-from fedsparse.transport.mqtt import SPREAD, MqttTransport
+from fedsparse.transport.mqtt import MqttTransport
 transport = MqttTransport(BrokerConfig(port=int(sys.argv[1])), client_id="reader")
 transport.subscribe("t")
 transport.start()
@@ -55,12 +61,12 @@ def silent_port() -> Iterator[int]:
         yield server.getsockname()[1]
 
 
-def await_event(transport: MqttTransport, kind: type) -> object:
+def await_event(transport: MqttTransport, kind: type | tuple[type, ...]) -> object:
     end_s = time.monotonic() + 30
     while time.monotonic() < end_s:
         if isinstance(event := transport.receive(0.2), kind):
             return event
-    raise AssertionError(f"no {kind.__name__}")
+    raise AssertionError(f"no {kind}")
 
 
 def test_a_broker_that_is_not_there_is_named_with_the_way_out() -> None:
@@ -129,30 +135,112 @@ def test_a_full_queue_is_an_error_and_not_a_leak() -> None:
         transport.publish("t", b"")
 
 
-def test_a_dead_network_thread_is_noticed_and_started_again(
+def test_a_fault_in_the_network_thread_costs_a_connection_and_no_payload(
     broker: RunningBroker, caplog: pytest.LogCaptureFixture
 ) -> None:
-    transport = MqttTransport(BrokerConfig(port=broker.port), client_id="a")
+    transport = MqttTransport(BrokerConfig(port=broker.port), client_id="a", reconnect_s=(0.1, 1.0))
     transport.start()
     await_event(transport, Connected)
 
     def broken(*_: object) -> None:
         raise RuntimeError("a bug in a callback")
 
-    working = transport._client.on_publish
-    transport._client.on_publish = broken
-    with caplog.at_level(logging.ERROR):
-        transport.publish("t", b"x")
-        assert transport._client.stopped.wait(30)
-    assert "a bug in a callback" in caplog.text
-    transport._client.on_publish = working
+    assert transport._open is not None
+    transport._open._client.on_publish = broken
+    handle = transport.publish("t", b"x")
     event = await_event(transport, Disconnected)
     assert isinstance(event, Disconnected)
     assert "network thread" in event.reason
+    wait_until(lambda: "a bug in a callback" in caplog.text)
     await_event(transport, Connected)
-    transport.publish("t", b"y")
-    await_event(transport, Published)
+    assert await_event(transport, Published) == Published(handle=handle)
     transport.close()
+
+
+def test_a_dead_network_thread_is_noticed_and_replaced(broker: RunningBroker) -> None:
+    transport = MqttTransport(BrokerConfig(port=broker.port), client_id="a")
+    transport.start()
+    await_event(transport, Connected)
+    line = transport._line
+    assert line is not None
+    assert line.thread is not None
+    line.over.set()  # it does not come back from the end of its connection
+    break_off(transport)
+    line.thread.join(30)
+    assert await_event(transport, Disconnected)
+    await_event(transport, Connected)
+    handle = transport.publish("t", b"y")
+    assert await_event(transport, Published) == Published(handle=handle)
+    transport.close()
+
+
+def break_off(transport: MqttTransport) -> None:
+    connection = transport._open
+    assert connection is not None
+    assert connection._socket is not None
+    connection._socket.shutdown(socket.SHUT_RDWR)
+
+
+def test_a_thread_that_hangs_in_the_look_up_of_a_name_is_replaced(
+    broker: RunningBroker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What comes of it later does not evict the connection of its successor."""
+    config = BrokerConfig(port=broker.port)
+    transport = MqttTransport(config, client_id="a", reconnect_s=(0.1, 1.0), hang_s=0.5)
+    transport.start()
+    await_event(transport, Connected)
+    name_server = HangingOnce()
+    monkeypatch.setattr(socket, "getaddrinfo", name_server)
+    break_off(transport)
+    await_event(transport, Disconnected)
+    await_event(transport, Connected)
+    assert "hangs at: looking up the name 127.0.0.1" in caplog.text
+    stuck = next(one for one in threading.enumerate() if one is name_server.caller)
+    name_server.answer.set()
+    stuck.join(30)
+    handle = transport.publish("t", b"x")
+    assert transport.receive(30) == Published(handle=handle)
+    transport.close()
+
+
+class HangingOnce:
+    """A look-up of names that answers the first caller when it is told to, others at once."""
+
+    def __init__(self) -> None:
+        self.answer = threading.Event()
+        self.caller: threading.Thread | None = None
+        self._look_up = socket.getaddrinfo
+
+    def __call__(self, *arguments: object, **more: object) -> object:
+        if self.caller is None:
+            self.caller = threading.current_thread()
+            assert self.answer.wait(30)
+        return self._look_up(*arguments, **more)  # type: ignore[arg-type]
+
+
+def test_a_thread_that_hangs_while_connected_is_replaced(broker: RunningBroker) -> None:
+    config = BrokerConfig(port=broker.port)
+    transport = MqttTransport(config, client_id="a", reconnect_s=(0.1, 1.0), hang_s=0.5)
+    transport.start()
+    await_event(transport, Connected)
+    blocked, released = transport._open, threading.Event()
+    assert blocked is not None
+    blocked._client.on_publish = lambda *_: released.wait(30)
+    handle = transport.publish("t", b"x")
+    event = await_event(transport, Disconnected)
+    assert isinstance(event, Disconnected)
+    assert "hangs at: connected" in event.reason
+    await_event(transport, Connected)
+    assert await_event(transport, Published) == Published(handle=handle)
+    released.set()
+    transport.close()
+
+
+def test_a_start_that_hangs_is_told(silent_port: int, tmp_path: Path) -> None:
+    config = BrokerConfig(port=silent_port, tls=TlsConfig(ca=Authority(tmp_path).ca))
+    transport = MqttTransport(config, client_id="a", hang_s=0.3)
+    with pytest.raises(TransportError, match=r"hangs at: the TLS handshake"):
+        transport.start()
 
 
 @pytest.mark.skipif(find_mosquitto() is None, reason="sudo apt install mosquitto")
@@ -212,21 +300,19 @@ def test_an_acknowledgement_is_for_the_connection_on_which_the_payload_came(
     transport.start()
     await_event(transport, Connected)
     writer = MqttTransport(BrokerConfig(port=broker.port), client_id="writer")
+    writer.subscribe("probe")
     writer.start()
+    writer.publish("probe", b"")
+    await_probe(writer)
     for payload in (b"1", b"2"):
         writer.publish("t", payload)
     for payload in (b"1", b"2"):  # asking for the second acknowledges the first
         event = await_event(transport, Received)
         assert isinstance(event, Received)
         assert event.payload == payload
-    while transport._client.want_write():
-        time.sleep(0.001)
-    for _ in range(3):  # what has left before is with the broker when these are
-        writer.publish("probe", b"")
-        await_event(writer, Published)
-    connection = transport._client.socket()
-    assert connection is not None
-    connection.shutdown(socket.SHUT_RDWR)
+    transport.publish("probe", b"")  # goes the way of the acknowledgement, behind it
+    await_probe(writer)
+    break_off(transport)
     await_event(transport, Disconnected)  # asks for more: "2" came on another connection
     await_event(transport, Connected)
     again = await_event(transport, Received)
@@ -240,20 +326,142 @@ def test_an_acknowledgement_is_for_the_connection_on_which_the_payload_came(
     writer.close()
 
 
+def await_probe(transport: MqttTransport) -> None:
+    while True:
+        event = await_event(transport, Received)
+        assert isinstance(event, Received)
+        if event.topic == "probe":
+            return
+
+
+@pytest.mark.skipif(find_mosquitto() is None, reason="sudo apt install mosquitto")
+def test_nothing_is_acknowledged_that_came_later_under_the_same_number(
+    broker: RunningBroker,
+) -> None:
+    """A broker that has forgotten the session counts anew: 1 is another payload then."""
+    config = BrokerConfig(port=broker.port, keepalive_s=5)
+    reader = MqttTransport(config, client_id="reader", reconnect_s=(0.1, 1.0))
+    reader.subscribe("t")
+    reader.start()
+    await_event(reader, Connected)
+    writer = MqttTransport(config, client_id="writer")
+    writer.subscribe("probe")
+    writer.start()
+    writer.publish("t", b"first")
+    await_event(reader, Received)  # handed out, and not acknowledged
+    first = reader._open
+    successor = MqttTransport(config, client_id="reader", clean_session=True)
+    successor.start()  # evicts the reader, and makes the broker forget what it knew of it
+    successor.close()
+    wait_until(lambda: reader._open not in (None, first))
+    while not any(isinstance(event, Received) for event, _ in reader._events.queue):
+        writer.publish("t", b"second")
+        await_event(writer, Published)
+    await_event(reader, Disconnected)  # the first is done with: too late to say so
+    reader.publish("probe", b"")
+    await_probe(writer)
+    second = reader._open
+    break_off(reader)
+    wait_until(lambda: reader._open not in (None, second))
+    reader.publish("probe", b"")
+    await_probe(writer)
+    came = [event for event, _ in reader._events.queue if isinstance(event, Received)]
+    assert len(came) >= 2, "the broker took the acknowledgement of the first for the second's"
+    assert {one.payload for one in came} == {b"second"}
+    reader.close()
+    writer.close()
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    end_s = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end_s
+        time.sleep(0.005)
+
+
+@pytest.mark.skipif(find_mosquitto() is None, reason="sudo apt install mosquitto")
 def test_a_fleet_that_lost_its_broker_does_not_come_back_in_step(tmp_path: Path) -> None:
-    """The pauses before the first attempt are spread over seconds; a refusal begins none anew."""
+    """All see the end in the same moment; they come back spread over the first pause."""
     running = start_broker(tmp_path / "broker")
-    fleet = [MqttTransport(BrokerConfig(port=running.port), client_id=f"d{i}") for i in range(20)]
+    fleet = [
+        MqttTransport(BrokerConfig(port=running.port), client_id=f"d{i}", reconnect_s=(0.5, 2.0))
+        for i in range(40)
+    ]
     for transport in fleet:
         transport.start()
         await_event(transport, Connected)
     running.stop()
-    pauses = sorted(transport._client._reconnect_min_delay for transport in fleet)
-    assert pauses[0] >= 0.5
-    assert pauses[-1] <= SPREAD
-    assert pauses[15] - pauses[5] > 0.5
+    running = start_broker(tmp_path / "broker", port=running.port)
+    began_s = time.monotonic()
+    back: dict[MqttTransport, float] = {}
+    while len(back) < len(fleet):
+        assert time.monotonic() < began_s + 30
+        for transport in fleet:
+            if isinstance(transport.receive(0.002), Connected):
+                back[transport] = time.monotonic() - began_s
+    moments = sorted(back.values())
+    assert moments[30] - moments[10] > 0.3
     for transport in fleet:
         transport.close()
+    running.stop()
+
+
+def test_the_pauses_are_drawn_from_the_given_generator(caplog: pytest.LogCaptureFixture) -> None:
+    with FlappingBroker() as flapping, caplog.at_level(logging.INFO):
+        transport = MqttTransport(
+            BrokerConfig(port=flapping.port, protocol="3.1.1"),
+            client_id="a",
+            reconnect_s=(0.1, 10.0),
+            rng=random.Random(7),
+        )
+        transport.start()
+        wait_until(lambda: len(pauses(caplog, flapping.port)) >= 4)
+        transport.close()
+    wanted = Backoff(0.1, 10.0, rng=random.Random(7), clock=time.monotonic)
+    assert pauses(caplog, flapping.port)[:4] == [f"{wanted.next_pause_s():.1f}" for _ in range(4)]
+
+
+def test_a_broker_that_comes_and_goes_is_not_hammered(caplog: pytest.LogCaptureFixture) -> None:
+    """It accepts, and ends the connection at once: the pauses grow all the same."""
+    with FlappingBroker() as flapping, caplog.at_level(logging.INFO):
+        config = BrokerConfig(port=flapping.port, protocol="3.1.1")
+        transport = MqttTransport(config, client_id="a", reconnect_s=(0.05, 10.0))
+        transport.start()
+        wait_until(lambda: any(float(pause) >= 0.5 for pause in pauses(caplog, flapping.port)))
+        transport.close()
+    assert 3 <= flapping.accepted <= 9
+
+
+def pauses(caplog: pytest.LogCaptureFixture, port: int) -> list[str]:
+    return re.findall(rf":{port} .*again_in=(\S+)", caplog.text)
+
+
+class FlappingBroker:
+    """Accepts every client of MQTT 3.1.1, and ends the connection."""
+
+    def __enter__(self) -> FlappingBroker:
+        self.accepted = 0
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.port = self._server.getsockname()[1]
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+        self._server.close()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self._server.accept()
+            except OSError:
+                return
+            self.accepted += 1
+            with connection:
+                connection.recv(1000)
+                connection.sendall(b"\x20\x02\x00\x00")
 
 
 def test_closing_ends_the_network_thread(broker: RunningBroker) -> None:
@@ -262,3 +470,115 @@ def test_closing_ends_the_network_thread(broker: RunningBroker) -> None:
     transport.start()
     transport.close()
     assert threading.active_count() == before
+
+
+@pytest.mark.skipif(find_mosquitto() is None, reason="sudo apt install mosquitto")
+def test_too_many_events_cost_no_acknowledgement_and_no_connection(
+    broker: RunningBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Payloads are left to the broker, which delivers them again; all else is kept."""
+    monkeypatch.setattr(mqtt, "EVENTS_KEPT", 5)
+    config = BrokerConfig(port=broker.port)
+    reader = MqttTransport(config, client_id="reader", reconnect_s=(0.1, 1.0))
+    reader.subscribe("t")
+    reader.start()
+    handles = {reader.publish("other", b"") for _ in range(10)}
+    writer = MqttTransport(config, client_id="writer")
+    writer.start()
+    for number in range(15):
+        writer.publish("t", str(number).encode())
+    for _ in range(15):
+        await_event(writer, Published)
+    wait_until(lambda: reader._dropped)
+    came, taken = set(), set()
+    while len(came) < 15 or taken != handles:
+        event = await_event(reader, (Received, Published))
+        if isinstance(event, Published):
+            taken.add(event.handle)
+        elif isinstance(event, Received):
+            came.add(event.payload)
+    reader.close()
+    writer.close()
+
+
+@pytest.mark.skipif(find_mosquitto() is None, reason="sudo apt install mosquitto")
+@pytest.mark.parametrize(
+    ("protocol", "said", "configured", "limit"),
+    [
+        ("5", 20_000, None, 20_000),
+        ("5", 20_000, 30_000, 20_000),
+        ("5", 20_000, 10_000, 10_000),
+        ("5", None, 10_000, 10_000),
+        ("5", None, None, None),
+        ("3.1.1", 20_000, None, None),
+        ("3.1.1", 20_000, 10_000, 10_000),
+    ],
+)
+def test_the_smaller_limit_counts(
+    tmp_path: Path, protocol: str, said: int | None, configured: int | None, limit: int | None
+) -> None:
+    broker = Mosquitto(tmp_path, "" if said is None else f"max_packet_size {said}")
+    config = BrokerConfig(port=broker.port, protocol=protocol, max_packet_bytes=configured)
+    transport = MqttTransport(config, client_id="a")
+    transport.start()
+    assert transport.receive(30) == Connected(resumed=False, packet_bytes=limit)
+    transport.close()
+    broker.stop()
+
+
+@pytest.mark.skipif(find_mosquitto() is None, reason="sudo apt install mosquitto")
+def test_what_waits_and_is_too_large_is_refused_and_holds_up_nothing(tmp_path: Path) -> None:
+    """paho would send it, be cut off, and send it again for ever."""
+    broker = Mosquitto(tmp_path, "max_packet_size 20000")
+    transport = MqttTransport(BrokerConfig(port=broker.port), client_id="a")
+    large, small = transport.publish("t", bytes(20_000)), transport.publish("t", b"x")
+    transport.start()
+    assert transport.receive(30) == Connected(resumed=False, packet_bytes=20_000)
+    refused = transport.receive(30)
+    assert isinstance(refused, Published)
+    assert refused.handle == large
+    assert "20000 at most; raise its `max_packet_size`" in refused.refused
+    assert transport.receive(30) == Published(handle=small)
+    transport.close()
+    broker.stop()
+
+
+@pytest.mark.skipif(find_mosquitto() is None, reason="sudo apt install mosquitto")
+def test_a_payload_that_the_broker_forbids_is_told(tmp_path: Path) -> None:
+    """With MQTT 5 it says so; with 3.1.1 it acknowledges, and drops."""
+    (tmp_path / "acl").write_text("topic write allowed\n")
+    (tmp_path / "acl").chmod(0o600)
+    broker = Mosquitto(tmp_path, f"acl_file {tmp_path / 'acl'}")
+    transport = MqttTransport(BrokerConfig(port=broker.port), client_id="a")
+    transport.start()
+    await_event(transport, Connected)
+    handle = transport.publish("forbidden", b"x")
+    assert transport.receive(30) == Published(handle=handle, refused="Not authorized")
+    transport.close()
+    broker.stop()
+
+
+def test_a_broker_that_does_not_speak_mqtt_5_is_spoken_to_in_3_1_1(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mqtt, "PROBE_S", 0.3)  # amqtt takes it for a packet that goes on
+    broker = start_broker(tmp_path, prefer="amqtt")
+    transport = MqttTransport(BrokerConfig(port=broker.port), client_id="a", reconnect_s=(0.1, 1.0))
+    transport.start()
+    for _ in range(2):  # the second time it is known
+        await_event(transport, Connected)
+        assert transport._open is not None
+        assert transport._open.version == "3.1.1"
+        break_off(transport)
+        monkeypatch.setattr(mqtt, "VERSIONS", ())
+    transport.close()
+    broker.stop()
+
+
+def test_mqtt_5_where_the_broker_does_not_speak_it_is_told(tmp_path: Path) -> None:
+    broker = start_broker(tmp_path, prefer="amqtt")
+    config = BrokerConfig(port=broker.port, protocol="5")
+    transport = MqttTransport(config, client_id="a", connect_timeout_s=0.5)
+    with pytest.raises(TransportError, match=r"does not speak MQTT 5; .* leave out `protocol`"):
+        transport.start()
+    broker.stop()
