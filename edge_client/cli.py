@@ -11,7 +11,14 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from edge_client.bench.options import add_arguments
-from edge_client.lean import OPENSSL_HASHES, TLS, leave_out
+from edge_client.lean import (
+    OPENSSL_HASHES,
+    PACKERS,
+    TLS,
+    leave_out,
+    leave_out_proxies,
+    share_one_arena,
+)
 from fedsparse import __version__
 from fedsparse.errors import FedSparseError
 
@@ -31,9 +38,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     if sys.maxsize < 2**32:
         return _refused(NEEDS_64_BITS.format(machine=platform.machine()))
-    if not options.cryptography:
-        leave_out(TLS, OPENSSL_HASHES)
     command: Callable[[argparse.Namespace], int] = options.command
+    if command not in (_enrol, _renew):  # these derive keys, and end soon
+        leave_out(OPENSSL_HASHES)
+    if command not in (_enrol, _renew, _run):  # no other one connects
+        leave_out(TLS)
     try:
         return command(options)
     except (FedSparseError, OSError) as error:
@@ -47,6 +56,14 @@ def _refused(reason: str) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     logging.basicConfig(level=options.log_level.upper(), format=LOG_FORMAT, stream=sys.stderr)
+    from edge_client.config import ClientConfig
+    from fedsparse.config import load
+
+    share_one_arena()
+    leave_out(*PACKERS)
+    leave_out_proxies()
+    if load(ClientConfig, options.config).broker.tls is None:
+        leave_out(TLS)
     from edge_client.agent.main import run
 
     return run(options.config)
@@ -89,7 +106,6 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Exit codes: 0 stopped by a signal, 2 a file, the data or the system is at fault.",
     )
     parser.add_argument("--version", action="version", version=f"edge-client {__version__}")
-    parser.set_defaults(cryptography=False)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for add in (_add_run, _add_bench, _add_explain, _add_profile, _add_enrol, _add_renew):
         add(commands)
@@ -199,7 +215,7 @@ def _add_enrol(commands: Commands) -> None:
         default=ENROLMENT_PORT,
         help=f"of enrolment, on the host of [broker] (default: {ENROLMENT_PORT})",
     )
-    enrol.set_defaults(command=_enrol, cryptography=True)
+    enrol.set_defaults(command=_enrol)
 
 
 def _port(text: str) -> int:
@@ -219,7 +235,7 @@ def _add_renew(commands: Commands) -> None:
     )
     renew.add_argument("config", type=Path, metavar="client.toml", help="who the device is")
     renew.add_argument("--now", action="store_true", help="renew even if it is not due")
-    renew.set_defaults(command=_renew, cryptography=True)
+    renew.set_defaults(command=_renew)
 
 
 if __name__ == "__main__":

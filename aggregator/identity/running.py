@@ -13,6 +13,7 @@ from aggregator.identity.fleet import Fleet
 from fedsparse.errors import ConfigError, TransportError
 
 COMMAND_S: Final = 60.0
+LOG_BYTES: Final = 8 * 1024 * 1024
 
 
 def process_of(folder: BrokerFolder) -> int | None:
@@ -44,6 +45,21 @@ def reload_brokers(fleet: Fleet) -> bool:
         _run(command)
         return True
     return _signal(fleet.broker)
+
+
+def rotate_log(folder: BrokerFolder, *, at_bytes: int = LOG_BYTES) -> bool:
+    """Put a log aside that has grown large, whatever strangers made the broker say; one is kept.
+
+    Returns:
+        Whether it was; the broker goes on in a new file.
+    """
+    try:
+        if folder.log.stat().st_size < at_bytes:
+            return False
+    except FileNotFoundError:
+        return False
+    folder.log.replace(folder.log.with_name(folder.log.name + ".1"))
+    return _signal(folder)
 
 
 def _signal(folder: BrokerFolder) -> bool:

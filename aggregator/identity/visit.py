@@ -103,10 +103,18 @@ class Visit:
         finally:
             self._link.close()
 
-    def connect(self, *, flags: int = CLEAN, will: bytes = b"") -> None:
-        """Introduce oneself, and wait for the welcome."""
+    def connect(
+        self, *, client_id: bytes = b"visitor", flags: int = CLEAN, will: bytes = b""
+    ) -> None:
+        """Introduce oneself, and wait for the welcome.
+
+        Args:
+            client_id: the fleet's broker takes the certificate's name instead.
+            flags: of the connection.
+            will: topic and payload, each with its length, if the flags say that there is one.
+        """
         about = b"\x00\x04MQTT\x04" + bytes([flags]) + KEEPALIVE_S.to_bytes(2, "big")
-        self._send(CONNECT, about + _text(b"visitor") + will)  # the name is the certificate's
+        self._send(CONNECT, about + _text(client_id) + will)
         kind, body = self.packet()
         if kind != CONNACK or body[1:] != b"\x00":
             raise RefusedError(f"the broker's answer to a connection is {body.hex()}")

@@ -78,7 +78,7 @@ class _Line:
     connection: Connection | None = None  # None while it waits between two
     over: threading.Event = field(default_factory=threading.Event)
     settled: threading.Event = field(default_factory=threading.Event)  # of the first attempt
-    failure: FedSparseError | None = None
+    failure: Exception | None = None
 
 
 _Receipt = tuple[Connection, int]
@@ -311,14 +311,15 @@ class MqttTransport:
             reason = FAULT
             try:
                 reason = self._live(line)
-            except FedSparseError as error:
-                reason = str(error)
+            except Exception as error:
                 if first and not line.settled.is_set():
                     line.failure = error
                     line.settled.set()
                     return
-            except Exception:
-                logger.exception(FAULT)
+                if isinstance(error, FedSparseError):
+                    reason = str(error)
+                else:
+                    logger.exception(FAULT)
             pause_s = self._backoff.next_pause_s()
             if not line.over.is_set():
                 where = self._broker.address

@@ -76,6 +76,7 @@ def new_code(folder: Path, device: str, hours: float) -> dict[str, Any]:
             "host": config.hosts[0],
             "port": config.enrolment.port,
             "served": process_of(fleet.enrolment) is not None,
+            "serve": f"fedsparse identity serve --fleet {folder}",
         }
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -103,15 +105,27 @@ class World:
             ports=ports,  # type: ignore[arg-type]
         )
         self.broker: RunningBroker | None = None
+        self.enrolment: RunningBroker | None = None
 
     def start(self) -> None:
         config = self.fleet.config.broker
         self.broker = start_mosquitto(self.fleet.broker, config.address, config.port)
 
+    def start_enrolment(self) -> None:
+        config = self.fleet.config.enrolment
+        self.enrolment = start_mosquitto(self.fleet.enrolment, config.address, config.port)
+        # It opens the strangers' port first.
+        until = time.monotonic() + 10
+        while time.monotonic() < until:
+            with contextlib.suppress(OSError):
+                socket.create_connection(("127.0.0.1", config.service_port), timeout=10).close()
+                return
+
     def stop(self) -> None:
-        if self.broker is not None:
-            self.broker.stop()
-            self.broker = None
+        for one in (self.broker, self.enrolment):
+            if one is not None:
+                one.stop()
+        self.broker = self.enrolment = None
 
     def close(self) -> None:
         self.stop()
@@ -154,7 +168,11 @@ class World:
         client = Client(self.address, context_for(self.fleet.authority, shown))
         flags = (0 if keep else CLEAN) | (WILL if will else 0)
         last_words = b"" if will is None else _text(will[0].encode()) + _text(will[1])
-        client.connect(flags=flags, will=last_words)
+        try:
+            client.connect(flags=flags, will=last_words)
+        except BaseException:
+            client.drop()
+            raise
         if filters:
             client.subscribe(*filters)
         return client
