@@ -24,7 +24,7 @@ from fedsparse.errors import ConfigError, RemoteProtocolError, TransportError
 from fedsparse.transport.config import TlsConfig
 from fedsparse.transport.tls import open_context
 from fedsparse.wire.enrolment import Answer, Claim, Enrol, encode_proved
-from fedsparse.wire.enrolment_code import Code, Fingerprint, derive_key, fingerprint
+from fedsparse.wire.enrolment_code import Code, Fingerprint, derive_key
 from fedsparse.wire.signing import SignatureError, Trusted
 
 
@@ -102,9 +102,9 @@ def trusted_authority(seen: Seen, trust: Fingerprint, desk: Desk) -> Certificate
     """
     if not trust.matches(seen.authority):
         raise TransportError(
-            f"{desk} shows the authority {fingerprint(seen.authority)}, and that is not the one "
-            "you gave: the fingerprint is mistyped or of another fleet, or somebody is in between. "
-            "Nothing was sent; `fedsparse identity token DEVICE` on the gateway prints it"
+            f"{desk} shows another authority than the one that you gave: the fingerprint is "
+            "mistyped or of another fleet, or somebody is in between. Nothing was sent; compare it "
+            "with what `fedsparse identity token DEVICE` prints on the gateway"
         )
     try:
         return read_certificate(seen.authority)

@@ -6,6 +6,8 @@ import contextlib
 import fcntl
 import json
 import logging
+import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
@@ -110,14 +112,15 @@ def _alone(fleet: Fleet) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _broker(fleet: Fleet) -> Iterator[Callable[[], None]]:
-    """The enrolment broker runs; what this yields raises once it does so no longer."""
+    """The enrolment broker runs within the block; what this yields raises once it has ended."""
     config, running = fleet.config.enrolment, None
     if process_of(fleet.enrolment) is None:
         running = start_mosquitto(fleet.enrolment, config.address, config.port)
 
     def still_there() -> None:
-        ended = running.process.poll() is not None if running else not process_of(fleet.enrolment)
-        if ended:
+        if running is not None:
+            running.process.poll()  # or its number stays in use
+        if process_of(fleet.enrolment) is None:
             raise TransportError(
                 f"the enrolment broker has ended; it says why in {fleet.enrolment.log}"
             )
@@ -127,6 +130,9 @@ def _broker(fleet: Fleet) -> Iterator[Callable[[], None]]:
     finally:
         if running is not None:
             running.stop()
+        elif (pid := process_of(fleet.enrolment)) is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)  # nobody is let in while no service runs
 
 
 def _minute(moment: datetime) -> str:

@@ -228,3 +228,19 @@ def test_the_number_of_a_request_is_read_from_its_topic_and_nothing_else_is_one(
 def test_kinds_and_keys_are_their_own() -> None:
     assert set(KINDS) == {32, 33, 34}
     assert len(set(KEYS.values())) == len(KEYS)
+
+
+def test_the_document_names_every_field_kind_and_golden_file() -> None:
+    document = (Path(__file__).parents[3] / "docs" / "wire.md").read_text(encoding="utf-8")
+    section = document.partition("## 9. Enrolment")[2].partition("## 10.")[0]
+    rows = [line.split("|") for line in section.splitlines() if line.startswith("| ")]
+    pairs = {
+        (field.strip(), key.strip("` "))
+        for row in rows
+        for field, key in zip(row[2].split(","), row[3].split(","), strict=True)
+    }
+    assert set(KEYS.items()) | {("proof", PROOF)} <= pairs
+    for number, kind in KINDS.items():
+        assert f"**{kind.__name__}**, kind {number}" in section
+    for path in GOLDEN.iterdir():
+        assert f"`{path.stem}`" in section
