@@ -5,16 +5,19 @@ from __future__ import annotations
 import ssl
 import stat
 import time
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from enrolment_town import SITE, Town, files_of
 from relay import Relay
 
 from aggregator.identity import service as service_module
-from aggregator.identity.authority import read_certificate
+from aggregator.identity.authority import pem_of, read_certificate
+from aggregator.identity.issuing import note
 from aggregator.identity.keys import read_service_key
 from aggregator.identity.moment import to_ms, utc_now
 from aggregator.identity.names import Duty, Role
@@ -23,6 +26,7 @@ from aggregator.identity.tokens import WRONG_PROOFS
 from aggregator.identity.upkeep import add_role
 from aggregator.identity.visit import Pass, Visit, context_for
 from aggregator.store import certificates, devices, tokens
+from edge_client.agent.renewal import Renewal
 from edge_client.config import ClientConfig
 from edge_client.identity.errand import Desk, Errand, RefusedError, look
 from edge_client.identity.keys import DeviceKey
@@ -357,6 +361,37 @@ def test_a_device_renews_and_has_the_new_key_only_when_it_has_the_certificate(
     assert present(files_of(config))[0] == second.certificate
     assert mode(files_of(config).device) == 0o600
     assert issued(town, "cam-35") == 2  # the lost answer was given again
+
+
+def test_the_agents_look_at_the_dates_leads_to_a_new_certificate(town: Town) -> None:
+    config = town.client("cam-39")
+    with town.open():
+        town.enrol(town.code("cam-39"), config)
+        make_older(town, config, timedelta(days=70))
+        renewal = Renewal(town.folder / "cam-39" / "client.toml", config)
+        try:
+            before = present(files_of(config))[0]
+            renewal.tick()
+            end_s = time.monotonic() + 60
+            while present(files_of(config))[0] == before and time.monotonic() < end_s:
+                time.sleep(0.05)
+        finally:
+            renewal.close()
+    after = present(files_of(config))[0]
+    assert after.not_valid_after_utc - before.not_valid_after_utc > timedelta(days=69)
+
+
+def make_older(town: Town, config: ClientConfig, age: timedelta) -> None:
+    """The device's key has a certificate that was issued so long ago."""
+    files = files_of(config)
+    _, key = present(files)
+    request = x509.load_der_x509_csr(key.request("x"))
+    then = utc_now() - age
+    older = town.fleet.authority.issue_device(config.device, request, then)
+    with town.fleet.store.writing() as db:
+        certificates.revoke(db, config.device, reason="test", now_ms=to_ms(utc_now()))
+        note(db, older, then)
+    files.device.write_bytes(pem_of(older) + key.pem)
 
 
 def test_a_revoked_device_cannot_renew_and_comes_back_only_with_a_new_code(town: Town) -> None:
