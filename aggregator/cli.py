@@ -6,6 +6,7 @@ import fcntl
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Final
 
@@ -43,6 +44,10 @@ def serve(path: Path) -> int:
         FedSparseError: a file is at fault, or the broker cannot be reached.
     """
     job = load(JobConfig, path)
+    if job.fleet is not None:
+        from aggregator.identity.joining import in_fleet  # a job without one needs none of it
+
+        job = in_fleet(job, datetime.now(timezone.utc))
     plan = _load_plan(job.plan)
     try:
         job.output.mkdir(parents=True, exist_ok=True)

@@ -7,8 +7,13 @@ import os
 from pathlib import Path
 
 
-def write_durably(path: Path, data: bytes | memoryview) -> None:
+def write_durably(path: Path, data: bytes | memoryview, *, mode: int = 0o666) -> None:
     """Replace `path` by `data`, on the disk when this returns; its folder is created.
+
+    Args:
+        path: where.
+        data: what.
+        mode: who may read and write the file, less what the umask takes.
 
     Raises:
         OSError: the disk is full or not writable, or `path` is a device, a folder or the like; what
@@ -19,7 +24,8 @@ def write_durably(path: Path, data: bytes | memoryview) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with fresh.open("wb") as file:
+        fresh.unlink(missing_ok=True)  # left by a process of this number; its mode is not ours
+        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -27,7 +33,7 @@ def write_durably(path: Path, data: bytes | memoryview) -> None:
     except BaseException:
         fresh.unlink(missing_ok=True)
         raise
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def move_durably(source: Path, path: Path) -> None:
@@ -43,10 +49,23 @@ def move_durably(source: Path, path: Path) -> None:
     finally:
         os.close(descriptor)
     source.replace(path)
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
-def _sync_folder(folder: Path) -> None:
+def write_secret(path: Path, data: bytes) -> None:
+    """Replace `path` as `write_durably` does, readable by its owner only from the first byte.
+
+    A folder that is created for it is its owner's alone too.
+
+    Raises:
+        OSError: as `write_durably`.
+    """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    write_durably(path, data, mode=0o600)
+
+
+def sync_folder(folder: Path) -> None:
+    """Put names that were made, changed or removed in a folder on the disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -6,6 +6,7 @@ FedSparseError               caught at a process boundary, nowhere else
 ├── PlanError                a model cannot be planned: an operator, a shape, a cycle
 ├── EngineError              a training engine cannot run, or training diverged
 ├── TransportError           the broker cannot be reached or refuses us
+├── StoreError               the fleet's store cannot be read or written; says what to do
 └── ProtocolError            a message broke the wire contract
     ├── RemoteProtocolError  the peer broke it: drop, count, keep running
     └── LocalProtocolError   we were about to break it: a bug here, fail loudly
@@ -34,6 +35,10 @@ class EngineError(FedSparseError):
 
 class TransportError(FedSparseError):
     """The broker cannot be reached, or it refuses us."""
+
+
+class StoreError(FedSparseError):
+    """The fleet's store cannot be read or written; the message says what to do."""
 
 
 class ProtocolError(FedSparseError):

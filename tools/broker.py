@@ -15,7 +15,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
@@ -100,13 +100,13 @@ def start_broker(
         raise ConfigError("only mosquitto checks passwords here: sudo apt install mosquitto")
     folder.mkdir(parents=True, exist_ok=True)
     for attempt in range(ATTEMPTS):
-        chosen = _free_port(host, port)
+        chosen = free_port(host, port)
         if mosquitto is not None:
             command = _mosquitto_command(mosquitto, folder.resolve(), host, chosen, login)
-            broker = _launch("mosquitto", command, folder, host, chosen)
+            broker = launch("mosquitto", command, folder, host, chosen)
         else:
             command = [sys.executable, "-m", "tools.broker", host, str(chosen)]
-            broker = _launch("amqtt", command, folder, host, chosen)
+            broker = launch("amqtt", command, folder, host, chosen)
         if broker is not None:
             return broker
         if port:
@@ -127,7 +127,7 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def _free_port(host: str, port: int) -> int:
+def free_port(host: str, port: int) -> int:
     """A port that could be bound a moment ago: the one asked for, or any.
 
     Raises:
@@ -172,10 +172,28 @@ def _password_hash(password: str) -> str:
     return f"$7${PBKDF2_ROUNDS}${salt_text}${digest_text}"
 
 
-def _launch(
-    name: Name, command: list[str], folder: Path, host: str, port: int
+def launch(
+    name: Name,
+    command: list[str],
+    folder: Path,
+    host: str,
+    port: int,
+    *,
+    environment: Mapping[str, str] | None = None,
 ) -> RunningBroker | None:
-    """Start a broker process; None where it ended at once."""
+    """Start a broker process and wait until it accepts connections.
+
+    Args:
+        name: which broker it is.
+        command: what starts it.
+        folder: where what it prints goes.
+        host: the address on which it will listen, with `port`.
+        port: as above.
+        environment: variables of its own.
+
+    Returns:
+        None where it ended at once, or accepted nothing for `START_S`.
+    """
     root = str(Path(__file__).resolve().parent.parent)
     path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
     with (folder / f"{name}.out").open("wb") as output:
@@ -184,7 +202,7 @@ def _launch(
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            env={**os.environ, "PYTHONPATH": path},
+            env={**os.environ, "PYTHONPATH": path, **(environment or {})},
         )
     broker = RunningBroker(name=name, host=host, port=port, process=process)
     if not _wait_for(lambda: process.poll() is not None or _accepts(host, port), START_S):

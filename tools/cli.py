@@ -21,12 +21,13 @@ except ModuleNotFoundError:
     sys.exit('fedsparse: this command needs the extra "gateway": pip install "fedsparse[gateway]"')
 
 from fedsparse import __version__
-from fedsparse.errors import FedSparseError
+from fedsparse.errors import ConfigError, FedSparseError
 from tools.bench.cli import app as bench_app
 from tools.data_cli import app as data_app
 from tools.demo.cli import demo, report
 from tools.devices_cli import devices
 from tools.emulate.cli import emulate
+from tools.identity.cli import app as identity_app
 from tools.model_cli import app as model_app
 from tools.profiles.cli import app as profiles_app
 
@@ -58,6 +59,7 @@ app.command()(devices)
 app.add_typer(model_app, name="model", help="Models from torch or ONNX to plans.")
 app.add_typer(data_app, name="data", help="Data sets: split among devices, fetch, describe.")
 app.add_typer(profiles_app, name="profiles", help="Boards: list, show, make from measurements.")
+app.add_typer(identity_app, name="identity", help="A fleet: its authority, who is in, who is out.")
 app.add_typer(bench_app, name="bench", help="Measure: accuracy, time, memory, predictions.")
 
 
@@ -98,6 +100,11 @@ def aggregator(
 
 @app.command()
 def broker(
+    context: typer.Context,
+    fleet: Annotated[
+        Path | None,
+        typer.Option(help="The fleet whose broker it is; the other options are for trials."),
+    ] = None,
     host: Annotated[
         str, typer.Option(help="Address to listen on; another than this machine's needs a login.")
     ] = "127.0.0.1",
@@ -108,10 +115,27 @@ def broker(
     ] = None,
     folder: Annotated[Path, typer.Option(help="Where it keeps its state.")] = Path("out/broker"),
 ) -> None:
-    """Run an MQTT broker in the foreground, for trials: there is no encryption."""
+    """Run an MQTT broker in the foreground: a fleet's, or one for trials.
+
+    A fleet's (`fedsparse identity init` makes one) lets in whoever has a certificate of that fleet;
+    what runs out is renewed in time. The one for trials has no encryption.
+    """
+    if fleet is not None:
+        from tools.identity.broker import run_fleet_broker
+
+        given = [name for name in context.params if name != "fleet" and _is_given(context, name)]
+        if given:
+            raise ConfigError(f"--fleet decides about --{given[0].replace('_', '-')}: leave it out")
+        run_fleet_broker(fleet)
+        return
     from tools.broker_cli import run_broker
 
     run_broker(folder, host, port, username, password_file)
+
+
+def _is_given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def main() -> None:

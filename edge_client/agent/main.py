@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from edge_client.agent.agent import Agent
+from edge_client.agent.renewal import Renewal, known_moment_s
 from edge_client.config import ClientConfig
 from edge_client.data.header import count_samples
 from edge_client.host import open_host
@@ -54,6 +55,7 @@ def run(path: Path) -> int:
         config.broker,
         client_id=f"device/{config.site}/{config.device}",
         will=status_will(topics, status),
+        clock_floor_s=known_moment_s(config),
     )
     channel = Channel(
         transport,
@@ -66,21 +68,24 @@ def run(path: Path) -> int:
     log.info(
         "device=%s site=%s board=%r version=%s", config.device, config.site, host.board, __version__
     )
+    renewal = Renewal(path, config)
     with stopped_by_signals():
         agent = Agent(config, store, host, channel)
         try:
             _connect(channel, f"{config.broker.host}:{config.broker.port}")
-            _work(agent)
+            _work(agent, renewal)
         except Stopped:
             log.info("stopping=yes")
         finally:
+            renewal.close()
             agent.close()
     return 0
 
 
-def _work(agent: Agent) -> None:
+def _work(agent: Agent, renewal: Renewal) -> None:
     while True:
         try:
+            renewal.tick()
             agent.step()
         except TransportError as error:  # too much waits for a broker that is away
             log.warning("not_sent=%r", str(error))

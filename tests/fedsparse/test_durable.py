@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fedsparse.durable import move_durably, write_durably
+from fedsparse.durable import move_durably, write_durably, write_secret
 
 
 class PowerCut(BaseException):
@@ -130,3 +130,30 @@ def test_what_is_not_there_cannot_be_moved(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         move_durably(tmp_path / "source", path)
     assert path.read_bytes() == b"old"
+
+
+def test_a_secret_is_its_owners_alone_before_the_first_byte_is_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    modes: list[int] = []
+    fsync = os.fsync
+
+    def spy_fsync(descriptor: int) -> None:
+        modes.append(os.fstat(descriptor).st_mode & 0o777)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", spy_fsync)
+    path = tmp_path / "identity" / "key.pem"
+    stale = path.with_name(f".{path.name}.{os.getpid()}")
+    path.parent.mkdir(mode=0o700)
+    stale.write_bytes(b"of a process that was killed")
+    stale.chmod(0o644)
+    write_secret(path, b"one")
+    write_secret(path, b"another")
+    assert modes == [0o600, 0o700, 0o600, 0o700]
+    assert (path.read_bytes(), path.stat().st_mode & 0o777) == (b"another", 0o600)
+
+
+def test_the_folder_of_a_secret_is_its_owners_alone(tmp_path: Path) -> None:
+    write_secret(tmp_path / "identity" / "key.pem", b"secret")
+    assert (tmp_path / "identity").stat().st_mode & 0o777 == 0o700

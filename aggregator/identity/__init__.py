@@ -1,0 +1,1 @@
+"""Who may take part in a fleet: its own authority, its broker's rules, and how both are kept."""

@@ -1,0 +1,1 @@
+"""How the tables came about, step by step; run at the start of whatever opens the store."""

@@ -1,0 +1,1 @@
+"""`fedsparse identity`, and the brokers of a fleet."""
