@@ -3,19 +3,68 @@
 from __future__ import annotations
 
 import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 from typing import Final
+
+from cryptography import x509
 
 from aggregator.identity.fleet import Fleet
 from aggregator.identity.names import Duty, Role
+from aggregator.identity.signatures import KeySigner, raw_key, trusted
 from aggregator.identity.upkeep import add_role, keep_fresh
 from aggregator.job import JobConfig
+from aggregator.store import certificates
 from fedsparse.errors import ConfigError
 from fedsparse.transport.config import BrokerConfig, TlsConfig
+from fedsparse.transport.trust import Trust
+from fedsparse.wire.signing import Trusted
 
 HOST: Final = "localhost"  # by which the broker's certificate knows this machine
 log = logging.getLogger("aggregator.identity")
+
+
+class FleetTrust:
+    """The gateway's own key, and the keys of the devices that are let in.
+
+    Args:
+        fleet: open; of the thread that asks.
+        wall: what the system's clock says, in seconds since 1970.
+    """
+
+    def __init__(self, fleet: Fleet, wall: Callable[[], float] = time.time) -> None:
+        self._fleet = fleet
+        self._wall = wall
+        self._known: dict[str, tuple[tuple[str, ...], Trusted]] = {}  # serials, by device
+        self.trust = Trust(signer=KeySigner(fleet.authority.gateway_key), keys=self._keys)
+
+    def _keys(self, device: str) -> Trusted | None:
+        with self._fleet.store.reading() as db:
+            good = certificates.live(db, int(1000 * self._wall()), device)
+        serials = tuple(one.serial for one in good)
+        if not serials:
+            return None
+        known = self._known.get(device)
+        if known is None or known[0] != serials:
+            public = [raw_key(x509.load_der_x509_certificate(one.certificate)) for one in good]
+            known = self._known[device] = serials, trusted(public)
+        return known[1]
+
+
+@contextmanager
+def trust_in_fleet(folder: Path) -> Iterator[Trust]:
+    """Whom a job of this fleet believes, and with which key it signs.
+
+    Raises:
+        ConfigError: there is no such fleet.
+        StoreError: the fleet's store cannot be opened.
+    """
+    with Fleet.open(folder) as fleet:
+        yield FleetTrust(fleet).trust
 
 
 def in_fleet(job: JobConfig, now: datetime) -> JobConfig:

@@ -34,8 +34,9 @@ from fedsparse.transport.outbox import Outbox
 from fedsparse.transport.pace import Ceiling, Pace
 from fedsparse.transport.pull import Pull, Pulls
 from fedsparse.transport.timing import Transfer, TransferTimer
-from fedsparse.wire.frame import Absent
-from fedsparse.wire.headers import decode_envelope, encode_message, encode_message_head
+from fedsparse.transport.trust import Trust
+from fedsparse.wire.frame import Absent, decode_frame
+from fedsparse.wire.headers import encode_message, encode_message_head, read_message
 from fedsparse.wire.messages import (
     Failure,
     LastDecision,
@@ -48,6 +49,7 @@ from fedsparse.wire.messages import (
     Task,
     Update,
 )
+from fedsparse.wire.signing import BY_DEVICE, BY_GATEWAY, Signed, signed
 from fedsparse.wire.topics import Address, Branch, Topics
 from fedsparse.wire.transfer import ask_for, decode_chunk
 
@@ -64,6 +66,12 @@ ALLOWED: Final[dict[Branch, tuple[type[Message], ...]]] = {
     Branch.UP: (Ready, Update, Failure, Need),
     Branch.DOWN: (Task, Receipt, Need),
     Branch.ROUND: (Offer,),
+}
+SIGNED: Final[dict[Branch, tuple[type[Signed], ...]]] = {
+    Branch.STATUS: (),
+    Branch.UP: BY_DEVICE,
+    Branch.DOWN: BY_GATEWAY,
+    Branch.ROUND: BY_GATEWAY,
 }
 RETAINED: Final = (Branch.STATUS, Branch.ROUND)
 
@@ -130,6 +138,7 @@ class Channel:
         spool: folder for the bodies that are on their way here.
         status: of a device: announced, retained, after every connect; offline on `close`.
         options: sizes and bounds.
+        trust: of a fleet with an authority: what is not signed as it must be is rejected.
         clock: seconds, monotonic.
         on_transfer: is told how long messages took, where that can be seen: those that are sent,
             until the broker has taken them, and those that come in chunks, from the first one on.
@@ -149,6 +158,7 @@ class Channel:
         spool: Path,
         status: Status | None = None,
         options: ChannelOptions | None = None,
+        trust: Trust | None = None,
         clock: Callable[[], float] = time.monotonic,
         on_transfer: Callable[[Transfer], None] = lambda _: None,
     ) -> None:
@@ -158,6 +168,7 @@ class Channel:
         self._topics = topics
         self._device = device
         self._status = status
+        self._trust = trust
         self._options = options = options or ChannelOptions()
         self._clock = clock
         self._events: deque[ChannelEvent] = deque()
@@ -212,6 +223,9 @@ class Channel:
         """
         branch = self._branch_of(message)
         peer = "" if branch is Branch.ROUND else device or self._device
+        topic = self._topic(branch, peer)
+        if self._trust and self._trust.signer and isinstance(message, SIGNED[branch]):
+            message = signed(message, topic, body.digest if body.size else "", self._trust.signer)
         if self._options.goes_inline(body.size, self._packet_bytes):
             frame = encode_message(message, body.read())
         else:
@@ -219,7 +233,6 @@ class Channel:
             absent = Absent(digest=body.digest, size=body.size, chunk_bytes=chunk_bytes)
             frame = encode_message_head(message, absent)
             self._outbox.put(peer, body, absent)
-        topic = self._topic(branch, peer)
         handle = self._publish(peer, topic, frame, retain=branch in RETAINED)
         if self._connected:
             self._timer.sending(handle, len(frame))
@@ -422,12 +435,14 @@ class Channel:
             self._go_on(peer, pull)
 
     def _deliver(self, address: Address, received: Received) -> None:
-        message, body = decode_envelope(received.payload)
-        device = address.device
+        frame, device = decode_frame(received.payload), address.device
+        message, body = read_message(frame), frame.absent or frame.body
         if not isinstance(message, ALLOWED[address.branch]):
             raise RemoteProtocolError(f"{type(message).__name__} on {address.branch.name}")
         if isinstance(message, Status) and message.device != device:
             raise RemoteProtocolError(f"a status that claims to be {message.device[:64]!r}")
+        if self._trust is not None and isinstance(message, SIGNED[address.branch]):
+            self._trust.check(device, received.topic, frame)
         if isinstance(body, Absent):
             self._events.append(Announced(device=device, message=message, absent=body))
         elif isinstance(message, Need) and message.what == "chunks":

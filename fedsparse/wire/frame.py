@@ -77,6 +77,7 @@ class Frame:
     Attributes:
         kind: what the header describes.
         header: its fields, without those about the body.
+        digest: SHA-256 of the body of a message, as it was said; empty where it has none.
         body: not copied; the digest has been verified.
         absent: of a head, what its body will be.
     """
@@ -84,6 +85,7 @@ class Frame:
     kind: int
     header: Mapping[str, Any]
     body: memoryview
+    digest: bytes = b""
     absent: Absent | None = None
 
 
@@ -140,9 +142,11 @@ def decode_frame(data: bytes | memoryview) -> Frame:
     body = view[PROLOGUE.size + size :]
     if kind != CHUNK and SIZE in header:
         absent = _read_absent(header, body)
-        return Frame(kind=kind, header=header, body=body, absent=absent)
-    _check_body(kind, header.pop(SHA256, None), body)
-    return Frame(kind=kind, header=header, body=body)
+        digest = bytes.fromhex(absent.digest)
+        return Frame(kind=kind, header=header, body=body, digest=digest, absent=absent)
+    digest = header.pop(SHA256, None)
+    _check_body(kind, digest, body)
+    return Frame(kind=kind, header=header, body=body, digest=digest or b"")
 
 
 def _read_absent(header: dict[str, Any], body: memoryview) -> Absent:

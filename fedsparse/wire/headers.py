@@ -14,7 +14,7 @@ from enum import Enum
 from typing import Any, Final, TypeVar
 
 from fedsparse.errors import LocalProtocolError, ProtocolError, RemoteProtocolError
-from fedsparse.wire.frame import Absent, decode_frame, encode_frame, encode_head
+from fedsparse.wire.frame import Absent, Frame, decode_frame, encode_frame, encode_head
 from fedsparse.wire.messages import (
     Evaluation,
     Failure,
@@ -56,6 +56,8 @@ KEYS: Final = {
     # what came of it
     "loss": "lo", "evaluation": "x", "step_ms": "st", "train_s": "tt", "trainer_s": "tr",
     "peak_rss_bytes": "pk", "agent_rss_bytes": "ar", "update_digest": "ud", "verdict": "vd",
+    # who says so
+    "signer": "ky", "signature": "sg",
     # what is missing
     "what": "w", "transfer": "id", "first": "f", "missing": "mi",
     # a part
@@ -115,13 +117,22 @@ def decode_envelope(data: bytes | memoryview) -> tuple[Message, memoryview | Abs
         RemoteProtocolError: whatever is wrong with it.
     """
     frame = decode_frame(data)
+    return read_message(frame), frame.absent or frame.body
+
+
+def read_message(frame: Frame) -> Message:
+    """The message that is a frame's header.
+
+    Raises:
+        RemoteProtocolError: whatever is wrong with it.
+    """
     if frame.kind not in KINDS:
         raise RemoteProtocolError(f"no message has the kind {frame.kind}")
     message = from_header(KINDS[frame.kind], frame.header)
     size = frame.absent.size if frame.absent is not None else len(frame.body)
     if complaint := _parts_complaint(parts_of(message), size):
         raise RemoteProtocolError(f"{type(message).__name__}: {complaint}")
-    return message, frame.absent or frame.body
+    return message
 
 
 def split_parts(

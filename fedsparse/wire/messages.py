@@ -22,6 +22,8 @@ MAX_TENSORS: Final = 2_000
 MAX_CODEC: Final = 32  # characters of a codec's name
 MAX_POWER: Final = 8.0
 MAX_NUMBER: Final = 1e15  # of a loss, a time or a rate: sums of many stay finite
+KEY_ID_BYTES: Final = 8  # `signer` and `signature` of a message: fedsparse/wire/signing.py
+SIGNATURE_BYTES: Final = 64
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")  # of sites, devices and jobs
 
 
@@ -141,6 +143,8 @@ class Offer:
     steps: int | None = None  # at most so many batches are taken; None = all of the epochs
     down_codec: str = F32  # how values come to the device,
     up_codec: str = F32  # and how they go back; empty where none do
+    signer: bytes = b""
+    signature: bytes = field(default=b"", repr=False)
 
     def __post_init__(self) -> None:
         _check_round(self.job, self.round_id)
@@ -163,6 +167,7 @@ class Offer:
         _check(self.steps is None or 0 < self.steps < 2**31, f"steps {self.steps}")
         for codec in (self.down_codec, self.up_codec):
             _check(len(codec) <= MAX_CODEC, f"codec {codec[:64]!r}")
+        _check_proof(self.signer, self.signature)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -245,6 +250,8 @@ class Task:
     power: float = 1.0
     values_codec: str = F32
     error_feedback: bool = False
+    signer: bytes = b""
+    signature: bytes = field(default=b"", repr=False)
 
     def __post_init__(self) -> None:
         _check_round(self.job, self.round_id)
@@ -260,6 +267,7 @@ class Task:
         for name in ("learning_rate", "momentum", "weight_decay", "prune_rate"):
             _check_finite(name, getattr(self, name))
         _check(0 < len(self.values_codec) <= MAX_CODEC, f"values_codec {self.values_codec[:64]!r}")
+        _check_proof(self.signer, self.signature)
 
     @property
     def brings_plan(self) -> bool:
@@ -300,6 +308,8 @@ class Update:
     trainer_s: float = 0.0
     peak_rss_bytes: int = 0
     agent_rss_bytes: int = 0
+    signer: bytes = b""
+    signature: bytes = field(default=b"", repr=False)
 
     def __post_init__(self) -> None:
         _check_round(self.job, self.round_id)
@@ -311,6 +321,7 @@ class Update:
             _check_finite(name, getattr(self, name))
         _check(0 <= self.peak_rss_bytes < 2**50, "peak_rss_bytes")
         _check(0 <= self.agent_rss_bytes < 2**50, "agent_rss_bytes")
+        _check_proof(self.signer, self.signature)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -337,11 +348,14 @@ class Receipt:
     update_digest: str  # SHA-256 of the update's body
     verdict: Verdict
     reason: str = ""
+    signer: bytes = b""
+    signature: bytes = field(default=b"", repr=False)
 
     def __post_init__(self) -> None:
         _check_round(self.job, self.round_id)
         _check(is_digest(self.update_digest), "update_digest is no SHA-256")
         _check_text(self.reason)
+        _check_proof(self.signer, self.signature)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -392,6 +406,11 @@ def _check_text(*texts: str) -> None:
 def _check_round(job: str, round_id: int) -> None:
     _check(NAME.fullmatch(job) is not None, f"job name {job[:64]!r}")
     _check(0 <= round_id < 2**31, f"round_id {round_id}")
+
+
+def _check_proof(signer: bytes, signature: bytes) -> None:
+    _check(len(signer) in (0, KEY_ID_BYTES), f"a key's id of {len(signer)} bytes")
+    _check(len(signature) in (0, SIGNATURE_BYTES), f"a signature of {len(signature)} bytes")
 
 
 def _check_density(level: float) -> None:

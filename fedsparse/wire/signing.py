@@ -9,20 +9,25 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, Protocol
+from dataclasses import replace
+from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
 from fedsparse.ed25519 import SIGNATURE_BYTES, PublicKey
 from fedsparse.errors import LocalProtocolError, RemoteProtocolError
 from fedsparse.wire import cbor
-from fedsparse.wire.messages import Offer, Receipt, Task, Update
+from fedsparse.wire.frame import CHUNK_BYTES, SHA256, SIZE, Frame
+from fedsparse.wire.headers import to_header
+from fedsparse.wire.messages import KEY_ID_BYTES, Offer, Receipt, Task, Update
 
 DOMAIN: Final = b"fedsparse-1\0"  # what this key signs elsewhere, such as TLS, begins otherwise
 SIGNATURE: Final = "sg"
 KEY_ID: Final = "ky"
-KEY_ID_BYTES: Final = 8
+UNSIGNED: Final = frozenset({SIGNATURE, SIZE, CHUNK_BYTES})
 REMEMBERED: Final = 16
-BY_GATEWAY: Final = frozenset({Offer.KIND, Task.KIND, Receipt.KIND})
-BY_DEVICE: Final = frozenset({Update.KIND})
+Signed: TypeAlias = Offer | Task | Receipt | Update
+BY_GATEWAY: Final = (Offer, Task, Receipt)
+BY_DEVICE: Final = (Update,)
+S = TypeVar("S", Offer, Task, Receipt, Update)
 
 
 class SignatureError(RemoteProtocolError):
@@ -61,14 +66,15 @@ def signed_bytes(topic: str, kind: int, header: Mapping[str, Any]) -> bytes:
     Args:
         topic: that it is published on.
         kind: of its frame.
-        header: as it travels, with the body's digest and the key's id; a signature is left out.
+        header: as it travels, with the body's digest and the key's id. A signature is left out, and
+            how a body travels: that is decided anew each time it is sent.
 
     Raises:
         LocalProtocolError: the topic or the header is none that could travel.
     """
     if "\0" in topic or not 0 < kind < 256:
         raise LocalProtocolError(f"nothing of kind {kind} travels on {topic!r}")
-    fields = {key: value for key, value in header.items() if key != SIGNATURE}
+    fields = {key: value for key, value in header.items() if key not in UNSIGNED}
     return DOMAIN + topic.encode() + b"\0" + bytes([kind]) + cbor.dumps(fields)
 
 
@@ -79,6 +85,23 @@ def with_signature(
     fields = {**header, KEY_ID: key_id(signer.public_key)}
     fields[SIGNATURE] = signer.sign(signed_bytes(topic, kind, fields))
     return fields
+
+
+def signed(message: S, topic: str, digest: str, signer: Signer) -> S:
+    """The message with the id of the signer's key and its signature.
+
+    Args:
+        message: without a signature, or with one that is replaced.
+        topic: that it will be published on.
+        digest: SHA-256 of its body in hexadecimal; empty where it has none.
+        signer: has the key.
+    """
+    named = replace(message, signer=key_id(signer.public_key), signature=b"")
+    header = to_header(named)
+    if digest:
+        header[SHA256] = bytes.fromhex(digest)
+    data = signed_bytes(topic, message.KIND, header)
+    return replace(named, signature=signer.sign(data))
 
 
 class Trusted:
@@ -101,6 +124,15 @@ class Trusted:
     ) -> None:
         self._keys = {key_id(encoded): make_key(encoded) for encoded in public_keys}
         self._verified: OrderedDict[bytes, None] = OrderedDict()
+
+    def check_frame(self, topic: str, frame: Frame) -> None:
+        """Let the frame of a message pass that came on `topic`.
+
+        Raises:
+            SignatureError: it is not signed by one of the keys, or not as it is here.
+        """
+        about = {SHA256: frame.digest} if frame.digest else {}
+        self.check(topic, frame.kind, {**frame.header, **about})
 
     def check(self, topic: str, kind: int, header: Mapping[str, Any]) -> None:
         """Let a message pass that came on `topic`, with all of its header.

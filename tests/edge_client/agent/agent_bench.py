@@ -24,8 +24,8 @@ from fedsparse.plan.builder import PlanBuilder
 from fedsparse.sparsity.densities import uniform_counts
 from fedsparse.stored import save_message
 from fedsparse.transport.channel import Announced, Channel, Delivered, Rejected, status_will
-from fedsparse.transport.options import ChannelOptions
 from fedsparse.transport.memory import MemoryBroker, MemoryTransport
+from fedsparse.transport.options import ChannelOptions
 from fedsparse.wire.codecs import F32
 from fedsparse.wire.messages import (
     Message,
