@@ -58,7 +58,6 @@ log = logging.getLogger(__name__)
 TICK_S: Final = 1.0  # how often stalled transfers are looked for, and the longest wait of `poll`
 GOODBYE_S: Final = 2.0
 MAX_PEERS: Final = 10_000  # whose bytes are counted apart: names are easily invented
-PEERS_AT_ONCE: Final = 8  # whose bodies may come as fast as they can
 MAX_PAYLOAD_BYTES: Final = 1024 * 1024  # of one MQTT message
 
 ALLOWED: Final[dict[Branch, tuple[type[Message], ...]]] = {
@@ -176,12 +175,11 @@ class Channel:
         self._chunks: dict[int, tuple[str, str, int]] = {}  # handle -> peer, transfer, index
         self._pace = Pace(clock, options.in_flight_bytes)
         self._unacknowledged: set[int] = set()
-        # A device asks for what its link can bear; a gateway leaves that to the devices' own pace,
-        # but keeps room for others.
+        # A device asks for what its link can bear; a gateway leaves that to the devices' own pace.
         self._pulls = Pulls(
             spool,
             options.limits,
-            window=options.window_of if device else self._share,
+            window=options.window_of,
             pace=Pace(clock, options.in_flight_bytes)
             if device
             else Ceiling(options.in_flight_bytes),
@@ -334,11 +332,6 @@ class Channel:
         known = peer in self.rejected or len(self.rejected) < MAX_PEERS
         self.rejected[peer if known else ""] += 1
         self._events.append(Rejected(device=peer, reason=reason))
-
-    def _share(self, absent: Absent) -> int:
-        """How many chunks a gateway asks one peer for: one that is dead must not hold them all."""
-        share_bytes = self._options.in_flight_bytes // PEERS_AT_ONCE
-        return max(self._options.window_of(absent), share_bytes // absent.chunk_bytes)
 
     def _pump(self) -> None:
         """Send chunks as far as windows and pace allow; what a full queue refuses goes later."""

@@ -26,6 +26,7 @@ class _Held:
     body: Body
     absent: Absent
     touched_s: float
+    unsent: set[int]  # chunks that the broker has never taken
     asked: dict[int, None] = field(default_factory=dict)  # in the order in which they are sent
     in_flight: set[int] = field(default_factory=set)
 
@@ -63,7 +64,9 @@ class Outbox:
             before.body, before.touched_s = body, self._clock()
             return
         self._held.pop(peer, None)
-        self._held[peer] = _Held(body=body, absent=absent, touched_s=self._clock())
+        self._held[peer] = _Held(
+            body=body, absent=absent, touched_s=self._clock(), unsent=set(range(absent.count))
+        )
 
     def ask(self, peer: str, need: Need) -> None:
         """`peer` asks for chunks; of a body that is not here the application sends a head anew.
@@ -109,12 +112,13 @@ class Outbox:
             held.asked = {due.index: None, **held.asked}
 
     def acknowledged(self, peer: str, transfer: str, index: int) -> bool:
-        """The broker has taken a chunk; True where it has all that were asked for."""
+        """The broker has taken a chunk; True where it has had all of the body then."""
         held = self._find(peer, transfer)
         if held is None:
             return False
         held.in_flight.discard(index)
-        return held.done
+        held.unsent.discard(index)
+        return not held.unsent
 
     def expire(self) -> None:
         """Forget what nobody has asked for in a long time."""

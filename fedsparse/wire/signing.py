@@ -10,7 +10,7 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import Any, Final, Protocol, TypeAlias, TypeVar
+from typing import Any, Final, Protocol, TypeAlias
 
 from fedsparse.ed25519 import SIGNATURE_BYTES, PublicKey
 from fedsparse.errors import LocalProtocolError, RemoteProtocolError
@@ -27,7 +27,6 @@ REMEMBERED: Final = 16
 Signed: TypeAlias = Offer | Task | Receipt | Update
 BY_GATEWAY: Final = (Offer, Task, Receipt)
 BY_DEVICE: Final = (Update,)
-S = TypeVar("S", Offer, Task, Receipt, Update)
 
 
 class SignatureError(RemoteProtocolError):
@@ -87,7 +86,7 @@ def with_signature(
     return fields
 
 
-def signed(message: S, topic: str, digest: str, signer: Signer) -> S:
+def signed(message: Signed, topic: str, digest: str, signer: Signer) -> Signed:
     """The message with the id of the signer's key and its signature.
 
     Args:

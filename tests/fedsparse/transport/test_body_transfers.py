@@ -458,8 +458,18 @@ def test_what_was_put_back_comes_next() -> None:
     assert [due.index for due in box.due_chunks(lambda _: True)] == [3, 5]
     assert not box.done
     assert not box.acknowledged("pi", body.digest, 3)
-    assert box.acknowledged("pi", body.digest, 5)
+    assert not box.acknowledged("pi", body.digest, 5)
     assert box.done
+
+
+def test_a_body_is_through_when_the_broker_has_had_all_of_it_however_it_was_asked_for() -> None:
+    box, body = outbox([0.0]), some_body(100)
+    box.put("pi", body, cut_in_ten(body))
+    for batch in ([0, 1, 2], [2, 3, 4, 5], [6, 7, 8, 9]):
+        box.ask("pi", ask_for(body.digest, batch))
+        sent = [due.index for due in box.due_chunks(lambda _: True)]
+        through = [box.acknowledged("pi", body.digest, index) for index in sent]
+    assert through == [False, False, False, True]
 
 
 def test_nobody_can_ask_for_the_body_of_another() -> None:
