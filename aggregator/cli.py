@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Final
@@ -25,6 +25,7 @@ from fedsparse.stopping import Stopped, stopped_by_signals
 from fedsparse.transport.channel import Channel
 from fedsparse.transport.mqtt import MqttTransport
 from fedsparse.transport.options import ChannelOptions, Limits
+from fedsparse.transport.trust import Trust
 from fedsparse.wire.topics import Topics
 
 log = logging.getLogger("aggregator")
@@ -64,12 +65,26 @@ def serve(path: Path) -> int:
 
 
 def _run(job: JobConfig, plan: Plan) -> int:
+    with _trust(job) as trust:
+        return _run_trusting(job, plan, trust)
+
+
+def _trust(job: JobConfig) -> AbstractContextManager[Trust | None]:
+    if job.fleet is None:
+        return nullcontext()
+    from aggregator.identity.joining import trust_in_fleet  # a job without one needs none of it
+
+    return trust_in_fleet(job.fleet)
+
+
+def _run_trusting(job: JobConfig, plan: Plan, trust: Trust | None) -> int:
     transport = MqttTransport(job.broker, client_id=f"gateway/{job.site}/{job.name}")
     channel = Channel(
         transport,
         Topics(job.site),
         spool=job.output / "incoming",
         options=ChannelOptions(limits=Limits(transfer_bytes=largest_update_bytes(plan))),
+        trust=trust,
     )
     with stopped_by_signals(), EventLog(job.output / EVENTS) as events:
         try:

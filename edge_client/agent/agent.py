@@ -13,6 +13,7 @@ from edge_client.agent.choice import Answer, CalibrationMissing, Chooser, PlanMi
 from edge_client.agent.ledger import Learner, Ledger
 from edge_client.agent.outbox import UpdateOutbox
 from edge_client.agent.process import TRAINER, Outcome, TrainerProcess
+from edge_client.agent.trust import enrolled
 from edge_client.budget.policy_file import PolicyFile
 from edge_client.config import ClientConfig
 from edge_client.host import Host
@@ -39,6 +40,7 @@ from fedsparse.wire.messages import (
     Task,
     Verdict,
 )
+from fedsparse.wire.topics import Branch, Topics
 
 log = logging.getLogger("edge-client")
 
@@ -84,6 +86,7 @@ class Agent:
         )
         self._answers = Answers(self._chooser, self._ledger, channel)
         self._outbox = UpdateOutbox(store)
+        self._identity = enrolled(config)
         self._command = trainer
         self._rounds = ClientRounds()
         self._trainer: TrainerProcess | None = None
@@ -237,6 +240,8 @@ class Agent:
             residual=str(self._store.residual),
             lost=str(self._store.lost),
             graph=self._graph_of(task),
+            identity=str(self._identity.device) if self._identity else "",
+            topic=Topics(self._config.site).message(Branch.UP, self._config.device),
         )
         try:
             save_message(self._store.task_head, task, body)

@@ -11,6 +11,7 @@ from typing import Final
 
 from edge_client.agent.agent import Agent
 from edge_client.agent.renewal import Renewal, known_moment_s
+from edge_client.agent.trust import trust_in_gateway
 from edge_client.config import ClientConfig
 from edge_client.data.header import count_samples
 from edge_client.host import open_host
@@ -63,6 +64,7 @@ def run(path: Path) -> int:
         device=config.device,
         spool=store.incoming,
         status=status,
+        trust=trust_in_gateway(config),
         on_transfer=links.record,
     )
     log.info(

@@ -15,9 +15,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
+from edge_client.agent.trust import enrolled
 from edge_client.config import ClientConfig
-from edge_client.identity.folder import IdentityFolder
-from fedsparse.errors import ConfigError
 from fedsparse.transport.validity import read_validities
 
 log = logging.getLogger("edge-client")
@@ -57,7 +56,7 @@ class Renewal:
         start: Start = _start,
     ) -> None:
         self._command = (*COMMAND, str(path))
-        self._folder = _renewable(config)
+        self._folder = enrolled(config)
         self._clock, self._wall, self._start = clock, wall, start
         self._rng = rng or random.Random()  # noqa: S311 (no secret)
         self._process: subprocess.Popen[bytes] | None = None
@@ -107,15 +106,5 @@ class Renewal:
 
 def known_moment_s(config: ClientConfig) -> float:
     """A moment that has passed for certain, in seconds since 1970; 0 where none is known."""
-    folder = _renewable(config)
+    folder = enrolled(config)
     return folder.read_home().now_ms / 1000 if folder is not None else 0.0
-
-
-def _renewable(config: ClientConfig) -> IdentityFolder | None:
-    """The identity, where it came by enrolment: others are renewed by whoever made them."""
-    try:
-        folder = IdentityFolder.of(config)
-        folder.read_home()
-    except ConfigError:
-        return None
-    return folder

@@ -38,7 +38,17 @@ def main(arguments: list[str]) -> int:
             return EXIT_OK
         from edge_client.trainer.train import run_task
 
-        return run_task(request)
+        code = run_task(request)
+        if code == EXIT_OK and request.identity:
+            from edge_client.identity.sign import become
+
+            become(
+                unsigned=request.trained,
+                output=Path(request.output),
+                identity=Path(request.identity),
+                topic=request.topic,
+            )
+        return code
     except MemoryError as error:
         sys.stderr.write(f"out of memory: {error or 'the system gave no more'}; {LESS_MEMORY}\n")
         return EXIT_NO_MEMORY

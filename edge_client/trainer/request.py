@@ -33,6 +33,8 @@ class TrainRequest:
         setup: how the device has decided to run the steps.
         agent_rss_bytes: the agent's peak memory, to be reported with the trainer's.
         graph: the file of the model's training graph; empty where there is none.
+        identity: the file of the device's key, where the update is to be signed; else empty.
+        topic: that it will be published on then.
     """
 
     task: str
@@ -46,6 +48,13 @@ class TrainRequest:
     residual: str
     lost: str
     graph: str = ""
+    identity: str = ""
+    topic: str = ""
+
+    @property
+    def trained(self) -> Path:
+        """Where the trainer writes the update; signed, it goes to `output`."""
+        return Path(self.task).with_name("update.head") if self.identity else Path(self.output)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

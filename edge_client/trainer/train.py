@@ -32,7 +32,7 @@ from fedsparse.wire.messages import Task
 
 
 def run_task(request: TrainRequest) -> int:
-    """Do the task in `request.task`, and write the update to `request.output`.
+    """Do the task in `request.task`, and write the update to `request.trained`.
 
     Returns:
         An exit code of edge_client/trainer/request.py.
@@ -79,7 +79,7 @@ def run_task(request: TrainRequest) -> int:
     )
     message = make_update(task, result, trained, len(samples.trained), footprint)
     save_residual(Path(request.lost), task, result.mask_digest, result.residual)
-    save_message(Path(request.output), message, Bytes(result.body))
+    save_message(request.trained, message, Bytes(result.body))
     return EXIT_OK
 
 
