@@ -395,7 +395,7 @@ class MqttTransport:
         connection = line.connection
         if line.thread is not None and not line.thread.is_alive():
             return "the network thread has died"
-        if connection is not None and time.monotonic() - connection.beat_s > self._hang_s:
+        if connection is not None and connection.silent_s > self._hang_s:
             return f"the network thread hangs at: {connection.stage}"
         return ""
 

@@ -177,8 +177,8 @@ def test_a_dead_network_thread_is_noticed_and_replaced(broker: RunningBroker) ->
 def break_off(transport: MqttTransport) -> None:
     connection = transport._open
     assert connection is not None
-    assert connection._socket is not None
-    connection._socket.shutdown(socket.SHUT_RDWR)
+    assert connection._dial._socket is not None
+    connection._dial._socket.shutdown(socket.SHUT_RDWR)
 
 
 def test_a_thread_that_hangs_in_the_look_up_of_a_name_is_replaced(
