@@ -131,7 +131,7 @@ def test_a_full_queue_is_an_error_and_not_a_leak() -> None:
     transport = MqttTransport(BrokerConfig(), client_id="a")
     for _ in range(2_048):
         transport.publish("t", b"")
-    with pytest.raises(TransportError, match=r"2048 payloads wait for the broker at 127"):
+    with pytest.raises(TransportError, match=r"2048 payloads wait for the broker"):
         transport.publish("t", b"")
 
 
@@ -623,7 +623,7 @@ def test_what_the_broker_has_taken_is_not_sent_again_and_is_forgotten(
     assert payloads.count(b"once") <= 2  # the broker may deliver it on both connections
     assert transport._open is not None
     assert not transport._outgoing
-    assert not transport._sent
+    assert not transport._outgoing._sent
     assert not transport._open.taken
     assert not first.taken
     transport.close()
