@@ -123,8 +123,11 @@ class _Client(paho.Client):
         self._max_inflight_messages = payloads
 
     def release(self) -> None:
-        """Close every socket, for paho leaves some of them to the garbage collector."""
+        """Leave nothing to the garbage collector: neither sockets nor payloads."""
         self._reset_sockets()
+        self.on_connect = self.on_disconnect = self.on_message = self.on_publish = None
+        self.on_socket_close = None
+        del self.owner
 
 
 class _Errors:

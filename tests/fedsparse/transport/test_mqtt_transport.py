@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import random
 import re
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -662,3 +664,21 @@ def test_a_file_of_tls_that_is_at_fault_is_told_before_anything_is_connected(
     config = BrokerConfig(tls=TlsConfig(ca=tmp_path / "ca.pem"))
     with pytest.raises(ConfigError, match=r"\[broker.tls\] ca: .*ca.pem: no such file"):
         MqttTransport(config, client_id="a")
+
+
+def test_a_connection_that_is_over_leaves_no_payload_behind(broker: RunningBroker) -> None:
+    """A device has no memory for what the garbage collector may find some time later."""
+    transport = MqttTransport(BrokerConfig(port=broker.port), client_id="a", reconnect_s=(0.1, 1.0))
+    transport.start()
+    await_event(transport, Connected)
+    assert transport._open is not None
+    client = weakref.ref(transport._open._client)
+    gc.disable()
+    try:
+        break_off(transport)
+        await_event(transport, Disconnected)
+        await_event(transport, Connected)
+        wait_until(lambda: client() is None)
+    finally:
+        gc.enable()
+    transport.close()
