@@ -23,6 +23,7 @@ from fedsparse import __version__
 from fedsparse.errors import FedSparseError
 
 EXIT_ERROR: Final = 2
+ENROLMENT_PORT: Final = 8884
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 NEEDS_64_BITS: Final = (
     "fedsparse needs a 64-bit system, and this Python has 32 bits ({machine}): numpy has no wheels "
@@ -37,9 +38,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     if sys.maxsize < 2**32:
         return _refused(NEEDS_64_BITS.format(machine=platform.machine()))
-    leave_out(OPENSSL_HASHES)
     command: Callable[[argparse.Namespace], int] = options.command
-    if command is not _run:  # no other one connects
+    if command not in (_enrol, _renew):  # these derive keys, and end soon
+        leave_out(OPENSSL_HASHES)
+    if command not in (_enrol, _renew, _run):  # no other one connects
         leave_out(TLS)
     try:
         return command(options)
@@ -85,6 +87,18 @@ def _profile(options: argparse.Namespace) -> int:
     return run(options)
 
 
+def _enrol(options: argparse.Namespace) -> int:
+    from edge_client.identity.command import run_enrol
+
+    return run_enrol(options)
+
+
+def _renew(options: argparse.Namespace) -> int:
+    from edge_client.identity.command import run_renew
+
+    return run_renew(options)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="edge-client",
@@ -93,7 +107,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"edge-client {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for add in (_add_run, _add_bench, _add_explain, _add_profile):
+    for add in (_add_run, _add_bench, _add_explain, _add_profile, _add_enrol, _add_renew):
         add(commands)
     return parser
 
@@ -168,6 +182,60 @@ def _add_profile(commands: Commands) -> None:
     profile.add_argument("--again", action="store_true", help="measure even if figures were kept")
     profile.add_argument("--json", action="store_true", help="print a document for programs")
     profile.set_defaults(command=_profile)
+
+
+def _add_enrol(commands: Commands) -> None:
+    enrol = commands.add_parser(
+        "enrol",
+        allow_abbrev=False,  # or `--code ABCD` would be a file's name
+        help="get this device its certificate, with a code from the gateway",
+        description="Make a key on this device, where it stays, and have the gateway certify it. "
+        "`fedsparse identity token DEVICE` on the gateway prints a code and the authority's "
+        "fingerprint. The code is asked for, or read from the standard input; it never travels. "
+        "Interrupted, the command can be run again with the same code. Progress is on stderr.",
+        epilog="Exit codes: 0 enrolled; 2 refused, nobody there, or a file is at fault: the "
+        "message says what to do. docs/security.md tells what this protects.",
+    )
+    enrol.add_argument("config", type=Path, metavar="client.toml", help="who the device is")
+    trust = enrol.add_mutually_exclusive_group(required=True)
+    trust.add_argument(
+        "--fingerprint",
+        metavar="X",
+        help="of the fleet's authority: 16 letters and digits, or 64 hexadecimal ones",
+    )
+    trust.add_argument(
+        "--ca", type=Path, metavar="FILE", help="the authority's certificate itself (ca.crt)"
+    )
+    enrol.add_argument(
+        "--code-file", type=Path, metavar="FILE", help="read the code from here (mode 600)"
+    )
+    enrol.add_argument(
+        "--port",
+        type=_port,
+        default=ENROLMENT_PORT,
+        help=f"of enrolment, on the host of [broker] (default: {ENROLMENT_PORT})",
+    )
+    enrol.set_defaults(command=_enrol)
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) < 65536:
+        raise argparse.ArgumentTypeError(f"a port is 1 to 65535, got {text!r}")
+    return int(text)
+
+
+def _add_renew(commands: Commands) -> None:
+    renew = commands.add_parser(
+        "renew",
+        help="get this device its next certificate, if that is due",
+        description="After two thirds of a certificate's life: make a new key, have it certified "
+        "on the word of the old one, and take it. An agent that runs has it from its next "
+        "connection on.",
+        epilog="Exit codes: 0 renewed, or not due; 2 refused, nobody there, or a file is at fault.",
+    )
+    renew.add_argument("config", type=Path, metavar="client.toml", help="who the device is")
+    renew.add_argument("--now", action="store_true", help="renew even if it is not due")
+    renew.set_defaults(command=_renew)
 
 
 if __name__ == "__main__":

@@ -50,6 +50,41 @@ def init(
             typer.echo(line)
 
 
+@app.command()
+def serve(fleet: FleetOption = HERE) -> None:
+    """Let devices enrol and renew, until Ctrl-C: with a broker and a port of its own.
+
+    It must run whenever a device is to come in or to renew its certificate. Who was refused, and
+    why, is in its log and in events.jsonl in the fleet's folder.
+    """
+    from tools.identity.enrolment import run_service
+
+    run_service(fleet)
+
+
+@app.command()
+def token(
+    device: Annotated[str, typer.Argument(help="The device's name, as in its client.toml.")],
+    fleet: FleetOption = HERE,
+    hours: Annotated[float, typer.Option(help="How long the code is good; at most 720.")] = 24.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a document for programs.")] = False,
+) -> None:
+    """Make a code that lets one device in, once; older unused codes of it are void.
+
+    The code is shown here and kept nowhere: bring it to the device by a way that you trust.
+    """
+    from tools.identity import enrolment
+
+    document = enrolment.new_code(fleet, device, hours)
+    if as_json:
+        typer.echo(enrolment.as_json(document))
+        return
+    for line in enrolment.code_lines(document):
+        typer.echo(line)
+    if not document["served"]:
+        typer.echo(f"devices can enrol while this runs: {document['serve']}", err=True)
+
+
 @app.command("list")
 def list_everyone(
     fleet: FleetOption = HERE,
