@@ -4,7 +4,9 @@ broker/      the fleet's broker: mutual TLS, one identity a process
 enrolment/   a second process, for devices that have no certificate yet
 
 They are two processes because client ids are one name space in a broker: a stranger could take the
-client id of a device, and so throw it off and delete its session.
+client id of a device, and so throw it off and delete its session. For the same reason the identity
+service has to come to the second one under a client id that nobody can guess, and a new one
+each time.
 
 Source: mosquitto.conf(5).
 """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import time
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +14,8 @@ from aggregator.identity.fleet import Fleet
 from fedsparse.errors import ConfigError, TransportError
 
 COMMAND_S: Final = 60.0
+READY_S: Final = 10.0
+PAUSE_S: Final = 0.01
 LOG_BYTES: Final = 8 * 1024 * 1024
 
 
@@ -64,7 +67,7 @@ def rotate_log(folder: BrokerFolder, *, at_bytes: int = LOG_BYTES) -> bool:
 
 def _signal(folder: BrokerFolder) -> bool:
     pid = process_of(folder)
-    if pid is None:
+    if pid is None or not _listens_to_signals(pid):
         return False
     try:
         os.kill(pid, signal.SIGHUP)
@@ -76,6 +79,21 @@ def _signal(folder: BrokerFolder) -> bool:
             "that user, or set [broker] reload_command"
         ) from error
     return True
+
+
+def _listens_to_signals(pid: int) -> bool:
+    """Whether a signal will not end it: it has a number before it is ready for any."""
+    end_s = time.monotonic() + READY_S
+    while time.monotonic() < end_s:
+        try:
+            status = Path(f"/proc/{pid}/status").read_text()
+        except OSError:
+            return False
+        caught = next(line for line in status.splitlines() if line.startswith("SigCgt:"))
+        if int(caught.split()[1], 16) >> (signal.SIGHUP - 1) & 1:
+            return True
+        time.sleep(PAUSE_S)
+    return False
 
 
 def _run(command: tuple[str, ...]) -> None:

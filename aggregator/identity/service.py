@@ -6,6 +6,7 @@ It also renews, daily, what would otherwise run out (aggregator/identity/upkeep.
 from __future__ import annotations
 
 import logging
+import secrets
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -128,7 +129,9 @@ def open_service(fleet: Fleet, diary: Diary) -> IdentityService:
         port=fleet.config.enrolment.service_port,
         tls=TlsConfig(ca=fleet.enrolment.authority, certificate=certificate, key=certificate),
     )
-    transport = MqttTransport(broker, client_id=ROLE.common_name, clean_session=True)
+    # Strangers come to this broker under ids of their choice: who knew ours could throw us off.
+    client_id = secrets.token_hex(16)
+    transport = MqttTransport(broker, client_id=client_id, clean_session=True)
     return IdentityService(fleet, transport, diary)
 
 

@@ -40,7 +40,8 @@ def run_fleet_broker(folder: Path) -> None:
     with Fleet.open(folder) as fleet:
         if (pid := process_of(fleet.broker)) is not None:
             raise ConfigError(f"the broker of {folder} runs already: process {pid}")
-        _renew(fleet)
+        for what in keep_fresh(fleet, utc_now()):
+            log.info("renewed=%r", what)
         config = fleet.config.broker
         running = start_mosquitto(fleet.broker, config.address, config.port)
         typer.echo(
@@ -61,9 +62,7 @@ def _watch(fleet: Fleet, running: RunningBroker) -> None:
             code = running.process.wait(LOOK_S)
         except subprocess.TimeoutExpired:
             looks += 1
-            rotate_log(fleet.broker)
-            if looks % UPKEEP_EVERY == 0:
-                _renew(fleet)
+            _look(fleet, renew=looks % UPKEEP_EVERY == 0)
         else:
             raise TransportError(
                 f"mosquitto ended with {code}; it says why in {fleet.broker.log} or "
@@ -71,10 +70,12 @@ def _watch(fleet: Fleet, running: RunningBroker) -> None:
             )
 
 
-def _renew(fleet: Fleet) -> None:
-    """What fails is tried again in an hour; there are days of it left."""
+def _look(fleet: Fleet, *, renew: bool) -> None:
+    """What fails is tried again, and does not end the broker: there are days of it left."""
     try:
-        for what in keep_fresh(fleet, utc_now()):
+        for folder in (fleet.broker, fleet.enrolment):
+            rotate_log(folder)
+        for what in keep_fresh(fleet, utc_now()) if renew else ():
             log.info("renewed=%r", what)
-    except (FedSparseError, OSError):
-        log.exception("renewed=nothing")
+    except (FedSparseError, OSError) as error:
+        log.error("upkeep=%r", str(error))

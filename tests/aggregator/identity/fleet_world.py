@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from aggregator.identity.authority import Authority
+from aggregator.identity.authority import Authority, read_certificate
 from aggregator.identity.fleet import Fleet
 from aggregator.identity.issuing import note
 from aggregator.identity.keys import new_service_key
 from aggregator.identity.moment import to_ms, utc_now
 from aggregator.identity.names import Role
-from aggregator.identity.upkeep import keep_fresh
+from aggregator.identity.upkeep import keep_fresh, renew_broker
 from aggregator.identity.visit import (
     CLEAN,
     PUBACK,
@@ -121,6 +123,16 @@ class World:
                 socket.create_connection(("127.0.0.1", config.service_port), timeout=10).close()
                 return
 
+    def tell(self) -> None:
+        """Have the brokers read their files again; they have done so when this returns."""
+        renew_broker(self.fleet, utc_now())
+        new = read_certificate(self.fleet.broker.identity)
+        ports = [self.fleet.config.broker.port] if self.broker else []
+        ports += [self.fleet.config.enrolment.port] if self.enrolment else []
+        for port in ports:
+            while shown_on(port) != new:
+                pass
+
     def stop(self) -> None:
         for one in (self.broker, self.enrolment):
             if one is not None:
@@ -189,6 +201,15 @@ class PlainClient(Client):
         self._link = socket.create_connection(("127.0.0.1", port), timeout=10)  # type: ignore[assignment]
         self.inbox = []
         self._read = 0
+
+
+def shown_on(port: int) -> x509.Certificate | None:
+    """What a broker shows to whoever comes; None if it hangs up before that is read."""
+    try:
+        pem = ssl.get_server_certificate(("127.0.0.1", port))
+    except OSError:
+        return None
+    return x509.load_pem_x509_certificate(pem.encode())
 
 
 def topics_of(base: str, names: Sequence[str]) -> list[str]:

@@ -27,11 +27,15 @@ MINE = f"fl/v1/{SITE}/up/cam-01/message"
 DAY = timedelta(days=1)
 
 
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory, mosquitto: str) -> Iterator[World]:
+@pytest.fixture(scope="module", params=["started", "told to read its files again"])
+def running(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, mosquitto: str
+) -> Iterator[World]:
     world = World(tmp_path_factory.mktemp("fleet"))
     world.refresh()
     world.start()
+    if request.param != "started":
+        world.tell()
     yield world
     world.close()
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import pytest
 from fleet_world import JOB, SITE, PlainClient, World, topics_of
 
+from aggregator.identity import broker_files
 from aggregator.identity.keys import new_service_key
 from aggregator.identity.moment import utc_now
 from aggregator.identity.names import Duty, Role
@@ -80,8 +81,10 @@ class Scene:
         client.drop()
 
 
-@pytest.fixture(scope="module")
-def scene(tmp_path_factory: pytest.TempPathFactory, mosquitto: str) -> Iterator[Scene]:
+@pytest.fixture(scope="module", params=["started", "told to read its files again"])
+def scene(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, mosquitto: str
+) -> Iterator[Scene]:
     world = World(tmp_path_factory.mktemp("fleet"))
     passes = {name: world.role(role) for name, role in ROLES.items()}
     passes["device"] = world.device(DEVICE)
@@ -91,12 +94,15 @@ def scene(tmp_path_factory: pytest.TempPathFactory, mosquitto: str) -> Iterator[
     key = new_service_key()
     certificate = world.fleet.authority.issue_role(UNKNOWN, key.public_key(), utc_now())
     passes["no role"] = Pass(certificate=certificate, key=key)
-    world.refresh()
     port = free_port("127.0.0.1", 0)
-    conf = world.fleet.broker.conf
-    eyes = f"\nlistener {port} 127.0.0.1\nallow_anonymous true\n"
-    conf.write_text(conf.read_text().replace("\nlistener ", f"{eyes}\nlistener ", 1))
-    world.start()
+    with_eyes = f"\nlistener {port} 127.0.0.1\nallow_anonymous true\n\nlistener "
+    conf = broker_files.FLEET_CONF.replace("\nlistener ", with_eyes, 1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(broker_files, "FLEET_CONF", conf)
+        world.refresh()
+        world.start()
+        if request.param != "started":
+            world.tell()
     yield Scene(world, passes, port)
     world.close()
 
@@ -120,17 +126,28 @@ def test_what_it_writes_is_delivered_where_it_may_write_and_nowhere_else(
 
 
 @pytest.mark.parametrize("subject", SUBJECTS)
-@pytest.mark.parametrize("filters", ["each topic", "everything"])
+@pytest.mark.parametrize("filters", ["each topic", "#", "+/+/+/+/+/#", "$share/group/#"])
 def test_what_it_reads_is_what_it_may_read_whatever_it_asks_for(
     scene: Scene, subject: str, filters: str
 ) -> None:
-    wanted = TOPICS if filters == "each topic" else ("#",)
+    wanted = TOPICS if filters == "each topic" else (filters,)
     with scene.eyes() as eyes, scene.world.client(scene.passes[subject], *wanted) as client:
         for topic in TOPICS:
             eyes.publish(topic, b"secret")
         client.settle()
         delivered = {topic for topic, _ in client.inbox}
-    assert delivered == allowed(MAY_READ[subject])
+    short = {topic for topic in TOPICS if topic.count("/") < 4}
+    assert delivered == allowed(MAY_READ[subject]) - (short if filters.startswith("+") else set())
+
+
+@pytest.mark.parametrize("subject", SUBJECTS)
+def test_the_brokers_own_figures_are_for_none_of_them(scene: Scene, subject: str) -> None:
+    with scene.eyes() as eyes, scene.world.client(scene.passes[subject]) as client:
+        eyes.subscribe("$SYS/broker/version")
+        eyes.read_until("$SYS/broker/version")  # there are some
+        client.subscribe("$SYS/#")
+        client.settle()
+        assert client.inbox == []
 
 
 @pytest.mark.parametrize("subject", SUBJECTS)

@@ -6,22 +6,30 @@ import secrets
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from fleet_world import SITE, Client, World
 
+from aggregator.events import EVENTS, EventLog
 from aggregator.identity.names import Duty, Role
+from aggregator.identity.service import open_service
 from aggregator.identity.visit import Pass, RefusedError, context_for
+from fedsparse.transport.base import Connected, Received
 
 CA = "fl/v1/prov/ca"
 SERVICE = Role(duty=Duty.IDENTITY)
 
 
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory, mosquitto: str) -> Iterator[World]:
+@pytest.fixture(scope="module", params=["started", "told to read its files again"])
+def running(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, mosquitto: str
+) -> Iterator[World]:
     world = World(tmp_path_factory.mktemp("fleet"))
     world.refresh()
     world.start_enrolment()
+    if request.param != "started":
+        world.tell()
     yield world
     world.close()
 
@@ -130,34 +138,43 @@ def test_the_authoritys_certificate_is_there_for_everyone(running: World, identi
 
 
 def test_the_service_cannot_be_thrown_off_by_whoever_takes_its_name(
-    running: World, identity: Pass
+    running: World, tmp_path: Path
 ) -> None:
-    with service(running, identity, "fl/v1/prov/req/#") as desk:
-        with stranger(running, b"_identity") as client:
-            client.settle()
-        mine = request()
-        with stranger(running, mine.encode()) as client:
-            client.publish(f"fl/v1/prov/req/{mine}", b"please")
-        assert desk.read_until(f"fl/v1/prov/req/{mine}") == b"please"
+    with EventLog(tmp_path / EVENTS) as diary:
+        desk = open_service(running.fleet, diary)
+        desk.start()
+        try:
+            while not isinstance(desk._transport.receive(10), Connected):
+                pass
+            with stranger(running, SERVICE.common_name.encode()) as client:
+                client.settle()
+            mine = request()
+            with stranger(running, mine.encode()) as client:
+                client.publish(f"fl/v1/prov/req/{mine}", b"please")
+            assert isinstance(desk._transport.receive(10), Received)  # and not: disconnected
+        finally:
+            desk.close()
 
 
-def test_strangers_who_fill_their_port_do_not_lock_the_service_out(
+def test_strangers_who_fill_their_port_are_bounded_and_the_service_goes_on(
     running: World, identity: Pass
 ) -> None:
     crowd: list[Client] = []
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.load_verify_locations(cadata=running.fleet.authority.certificate_pem.decode())
     address = ("127.0.0.1", running.fleet.config.enrolment.port)
-    try:
-        while len(crowd) < 100 and (one := came_in(address, context)) is not None:
-            crowd.append(one)
-        assert 50 < len(crowd) < 100
-        with service(running, identity, "fl/v1/prov/req/#") as desk:
+    with service(running, identity, "fl/v1/prov/req/#") as desk:
+        try:
+            while len(crowd) < 200 and (one := came_in(address, context)) is not None:
+                crowd.append(one)
+            assert 50 < len(crowd) < 110
             crowd[0].settle()
             desk.settle()
-    finally:
-        for one in crowd:
-            one.drop()
+        finally:
+            for one in crowd:
+                one.drop()
+    with stranger(running, request().encode()) as client:  # there is room again
+        client.settle()
 
 
 def test_a_device_has_nothing_to_say_where_the_service_talks(running: World) -> None:

@@ -16,7 +16,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 from fleet_world import JOB, SITE, Client, World
 
-from aggregator.identity import revocation
+from aggregator.identity import revocation, running
 from aggregator.identity.crl import build_list
 from aggregator.identity.issuing import issue_role
 from aggregator.identity.moment import to_ms, utc_now
@@ -218,6 +218,26 @@ def test_a_list_is_renewed_daily_and_long_before_its_end(world: World) -> None:
     assert second.last_update_utc > first.last_update_utc
 
 
+@pytest.mark.parametrize("step", ["publish", "reload_brokers", "_taken_in", "_visit"])
+def test_a_revocation_that_was_killed_is_in_force_at_the_next_start_and_can_be_repeated(
+    world: World, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    stolen, other = world.device("cam-01"), world.device("cam-02")
+    world.refresh()
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(revocation, step, killed)
+        with pytest.raises(KeyboardInterrupt):
+            revoke_device(world.fleet, "cam-01", "stolen", utc_now())
+    world.refresh()  # as every program of the gateway does when it starts
+    world.start()
+    assert [let_in(world, one) for one in (stolen, other)] == [False, True]
+    assert revoke_device(world.fleet, "cam-01", "stolen", utc_now()).in_force
+
+
 def test_a_process_of_the_gateway_is_thrown_out_likewise(world: World) -> None:
     issue_role(world.fleet, GATEWAY, utc_now())
     stolen = world.role(GATEWAY)
@@ -343,6 +363,24 @@ def test_a_broker_is_found_by_its_files_and_told(world: World) -> None:
     os.kill(world.broker.process.pid, signal.SIGTERM)
     world.broker.process.wait()
     assert process_of(world.fleet.broker) is None
+
+
+def test_a_broker_that_is_not_ready_for_signals_is_not_ended_by_one(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between writing its number and listening to signals, one would end it."""
+    world.refresh()
+    pause = "import sys, time; print(flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", pause, str(world.fleet.broker.conf)]
+    monkeypatch.setattr(running, "READY_S", 0.05)
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as early:
+        assert early.stdout is not None
+        early.stdout.readline()
+        world.fleet.broker.pid.write_text(f"{early.pid}\n")
+        assert process_of(world.fleet.broker) == early.pid
+        assert reload_brokers(world.fleet) is False
+        assert early.poll() is None
+        early.communicate(b"")
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import ssl
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 from cryptography import x509
-from fleet_world import JOB, World
+from fleet_world import JOB, World, shown_on
 
 from aggregator.identity.authority import read_certificate
 from aggregator.identity.broker_files import BrokerFolder
@@ -141,12 +140,7 @@ def test_a_running_broker_shows_its_new_certificate_and_keeps_its_connections(
 
 
 def shown(world: World) -> x509.Certificate | None:
-    """What the broker shows to whoever comes; None if it hangs up before that is read."""
-    try:
-        pem = ssl.get_server_certificate(world.address)
-    except OSError:
-        return None
-    return x509.load_pem_x509_certificate(pem.encode())
+    return shown_on(world.fleet.config.broker.port)
 
 
 def test_a_log_that_strangers_have_filled_is_put_aside(tmp_path: Path, mosquitto: str) -> None:

@@ -15,14 +15,17 @@ import pytest
 from typer.testing import CliRunner
 
 from aggregator.identity.authority import Authority
+from aggregator.identity.fleet import Fleet
 from aggregator.identity.fleet_file import FleetConfig
 from aggregator.identity.moment import to_ms, utc_now
+from aggregator.identity.upkeep import keep_fresh as real_keep_fresh
 from aggregator.store import devices
 from aggregator.store.database import FLEET, open_store
 from fedsparse.config import load, read_toml
-from fedsparse.errors import ConfigError
+from fedsparse.errors import ConfigError, StoreError
 from tools.broker import free_port
 from tools.cli import app
+from tools.identity.broker import run_fleet_broker
 
 
 @pytest.fixture
@@ -145,3 +148,33 @@ def test_a_broker_that_ends_by_itself_ends_the_command_with_a_word(fleet: Path) 
         assert process.wait() == 2
         assert process.stderr is not None
         assert "mosquitto ended with -9; it says why in" in process.stderr.read()
+
+
+@pytest.mark.usefixtures("mosquitto")
+def test_what_the_broker_needs_is_looked_after_while_it_runs_and_a_failure_does_not_end_it(
+    fleet: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The looks follow each other at once; the third is the last."""
+    outcomes: list[tuple[str, ...] | BaseException] = [
+        (),  # at the start
+        StoreError("the disk is full"),
+        ("the revocation list",),
+        KeyboardInterrupt(),
+    ]
+
+    def keep_fresh(*_: object) -> tuple[str, ...]:
+        outcome = outcomes.pop(0)
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return outcome
+
+    monkeypatch.setattr("tools.identity.broker.keep_fresh", keep_fresh)
+    monkeypatch.setattr("tools.identity.broker.LOOK_S", 0.01)
+    monkeypatch.setattr("tools.identity.broker.UPKEEP_EVERY", 1)
+    with Fleet.open(fleet) as opened:
+        real_keep_fresh(opened, utc_now())
+    with caplog.at_level("INFO"):
+        run_fleet_broker(fleet)
+    assert "upkeep='the disk is full'" in caplog.text
+    assert "renewed='the revocation list'" in caplog.text
+    assert outcomes == []
