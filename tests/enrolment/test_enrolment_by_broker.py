@@ -5,18 +5,21 @@ from __future__ import annotations
 import ssl
 import stat
 import time
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from enrolment_town import SITE, Town, files_of
 from relay import Relay
 
 from aggregator.identity import service as service_module
-from aggregator.identity.authority import pem_of, read_certificate
+from aggregator.identity.authority import Authority, pem_of, read_certificate
+from aggregator.identity.enrolling import Reply
 from aggregator.identity.issuing import note
 from aggregator.identity.keys import read_service_key
 from aggregator.identity.moment import to_ms, utc_now
@@ -36,7 +39,15 @@ from fedsparse.transport.base import Received
 from fedsparse.transport.config import TlsConfig
 from fedsparse.transport.mqtt import MqttTransport
 from fedsparse.transport.tls import open_context
-from fedsparse.wire.enrolment import AUTHORITY_TOPIC, CLAIMS, new_request, request_topic
+from fedsparse.wire.enrolment import (
+    AUTHORITY_TOPIC,
+    CLAIMS,
+    Answer,
+    decode_claim,
+    encode_proved,
+    new_request,
+    request_topic,
+)
 from fedsparse.wire.enrolment_code import Code, derive_key, parse_code
 from fedsparse.wire.topics import Topics
 from tools.identity.mosquitto import start_mosquitto
@@ -439,3 +450,41 @@ def test_a_board_whose_clock_is_behind_the_brokers_certificate_enrols_all_the_sa
     with town.open(), caplog.at_level("WARNING"):
         town.enrol(town.code("cam-38"), town.client("cam-38"))
     assert "clock=behind" in caplog.text
+
+
+def lies(town: Town, folder: Path) -> dict[str, Any]:
+    """What somebody could change in a yes, and whether he would know the code for it."""
+    other = Authority.create(folder / "other", SITE, utc_now())
+    key = Ed25519PrivateKey.generate().public_key()
+    theirs = town.fleet.authority.issue_device("cam-50", key, utc_now())
+    return {
+        "its proof is wrong": (b"x" * 32, {}),
+        "names another authority": (b"", {"authority": other.certificate_der}),
+        "for another key": (b"", {"certificate": theirs.public_bytes(Encoding.DER)}),
+    }
+
+
+@pytest.mark.parametrize(
+    "lie", ["its proof is wrong", "names another authority", "for another key"]
+)
+def test_a_yes_that_is_not_the_gateways_is_not_believed(
+    town: Town, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, lie: str
+) -> None:
+    secret, changes = lies(town, tmp_path)[lie]
+    config, code = town.client("cam-50"), town.code("cam-50")
+    key = secret or derive_key(code, site=SITE, device="cam-50")
+    send = service_module.IdentityService._send
+
+    def tell(service: service_module.IdentityService, reply: Reply) -> None:
+        answer = decode_claim(reply.topic, reply.payload).message
+        assert isinstance(answer, Answer)
+        bent = encode_proved(reply.topic, replace(answer, **changes), key)
+        send(service, replace(reply, payload=bent))
+
+    monkeypatch.setattr(service_module.IdentityService, "_send", tell)
+    monkeypatch.setattr("edge_client.identity.errand.PATIENCE_S", 1.0)
+    with town.open(), pytest.raises(TransportError, match=f"was not the gateway's.*{lie}"):
+        town.enrol(code, config)
+    assert not files_of(config).device.exists()
+    with town.fleet.store.writing() as db:
+        certificates.revoke(db, "cam-50", reason="test", now_ms=to_ms(utc_now()))

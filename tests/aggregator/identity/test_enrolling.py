@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from enrolment_world import (
     csr_of,
     key_for,
     key_of,
+    make_fleet,
     name_of,
     raw,
 )
@@ -43,8 +45,20 @@ from fedsparse.wire.enrolment_code import Code, parse_code
 from fedsparse.wire.frame import encode_frame
 
 
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("fresh")
+    make_fleet(folder)
+    return folder
+
+
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[EnrolmentWorld]:
+def world(fresh: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[EnrolmentWorld]:
+    monkeypatch.setattr(
+        "aggregator.identity.tokens.derive_key",
+        lambda code, *, site, device: key_for(code, site, device),
+    )
+    shutil.copytree(fresh, tmp_path, dirs_exist_ok=True)
     made = EnrolmentWorld(tmp_path)
     yield made
     made.store.close()
