@@ -409,12 +409,23 @@ class Channel:
         try:
             address = self._topics.parse(received.topic)
             device = address.device
+            self._check_ours(address)
             size = publish_packet_bytes(received.topic, len(received.payload))
             self._traffic_of(device).received_bytes += size
             if received.payload:  # an empty one only clears what was retained
                 self._read(address, received)
         except (RemoteProtocolError, OSError) as error:  # OSError: no room for a chunk
             self._reject(device, str(error))
+
+    def _check_ours(self, address: Address) -> None:
+        """A broker that lies may deliver what is signed for others, and was not subscribed to."""
+        if self._device:
+            theirs = address.branch is Branch.DOWN and address.device != self._device
+            ours = address.branch in (Branch.DOWN, Branch.ROUND) and not theirs
+        else:
+            ours = address.branch in (Branch.STATUS, Branch.UP)
+        if not ours:
+            raise RemoteProtocolError("it is on a topic that is not for this end")
 
     def _read(self, address: Address, received: Received) -> None:
         if len(received.payload) > MAX_PAYLOAD_BYTES:
