@@ -8,7 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Protocol, TextIO
 
+from fedsparse.transport.limiter import Telling
+
 EVENTS: Final = "events.jsonl"  # in the job's output folder
+AT_THEIR_WORD: Final = frozenset(
+    ("device_ready", "device_failed", "device_online", "device_offline", "device_decided")
+)
+AT_ONCE: Final = 500  # of a device, and then one a second: more than any job makes
+DEVICES: Final = 10_000
 
 
 class Diary(Protocol):
@@ -37,3 +44,25 @@ class EventLog:
         """Append one event; a value that JSON cannot hold is a bug and raises."""
         entry = {"event": event, "time_s": round(self._clock() - self._began, 3), **fields}
         self._file.write(json.dumps(entry, separators=(",", ":")) + "\n")
+
+
+class BoundedDiary:
+    """A diary that no device fills: of what is noted at a device's word, so much and no more.
+
+    Args:
+        diary: that is kept.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(self, diary: Diary, clock: Callable[[], float]) -> None:
+        self._diary = diary
+        self._telling = Telling(DEVICES, clock, at_once=AT_ONCE, per_s=1.0)
+
+    def write(self, event: str, **fields: object) -> None:
+        """Note one event; where some of the device were not noted before it, how many."""
+        silent: int | None = 0
+        if event in AT_THEIR_WORD:
+            silent = self._telling.of(str(fields.get("device")))
+        if silent is not None:
+            more = {"untold": silent} if silent else {}
+            self._diary.write(event, **fields, **more)

@@ -11,7 +11,7 @@ from typing import Final
 from aggregator.accumulate import Score, fold
 from aggregator.course import Course
 from aggregator.devices import Statuses
-from aggregator.events import Diary
+from aggregator.events import BoundedDiary, Diary
 from aggregator.job import JobConfig
 from aggregator.model import GlobalModel
 from aggregator.models.graph_file import load_graph
@@ -27,7 +27,8 @@ from fedsparse.plan import Plan
 from fedsparse.rounds import server
 from fedsparse.rounds.server import Phase, ServerRounds
 from fedsparse.transport.base import Connected, Disconnected
-from fedsparse.transport.channel import Announced, Channel, Delivered, Rejected
+from fedsparse.transport.channel import MAX_PEERS, Announced, Channel, Delivered, Rejected
+from fedsparse.transport.limiter import Telling
 from fedsparse.types import BoolArray
 from fedsparse.wire.messages import (
     MAX_TEXT,
@@ -78,7 +79,7 @@ class Aggregator:
         self._job = job
         self._plan = plan
         self._channel = channel
-        self._events = events
+        self._events = BoundedDiary(events, clock)
         self._clock = clock
         self._calendar = calendar
         graph = load_graph(job.plan, plan)
@@ -90,6 +91,7 @@ class Aggregator:
         self._spool = Spool(job.output / "spool")
         self._traffic = Traffic(channel)
         self._statuses = Statuses()
+        self._telling = Telling(MAX_PEERS, clock, at_once=20, per_s=1 / 30)
         self._asked: dict[str, Asked] = {}
         self._measured: list[Measured] = []
         self._opened_s = self._tell_s = 0.0
@@ -477,6 +479,8 @@ class Aggregator:
         return Verdict.ACCEPTED, ""
 
     def _reject(self, device: str, reason: str) -> None:
+        if self._telling.of(device) is None:
+            return  # of a flood few lines are told
         log.warning("rejected=%s reason=%r", device or "unknown", reason)
         self._events.write("rejected", device=device, reason=reason)
 

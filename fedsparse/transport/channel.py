@@ -29,6 +29,7 @@ from fedsparse.transport.base import (
     Will,
     publish_packet_bytes,
 )
+from fedsparse.transport.limiter import Limiter, Telling
 from fedsparse.transport.options import ChannelOptions
 from fedsparse.transport.outbox import Outbox
 from fedsparse.transport.pace import Ceiling, Pace
@@ -59,6 +60,7 @@ TICK_S: Final = 1.0  # how often stalled transfers are looked for, and the longe
 GOODBYE_S: Final = 2.0
 MAX_PEERS: Final = 10_000  # whose bytes are counted apart: names are easily invented
 MAX_PAYLOAD_BYTES: Final = 1024 * 1024  # of one MQTT message
+FLOOD: Final = "more than one device may send: dropped unread"
 
 ALLOWED: Final[dict[Branch, tuple[type[Message], ...]]] = {
     Branch.STATUS: (Status,),
@@ -110,7 +112,7 @@ class Delivered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rejected:
-    """Something broke the contract, and was dropped."""
+    """Something broke the contract, and was dropped; of many, few are told (`Telling`)."""
 
     device: str
     reason: str
@@ -170,6 +172,10 @@ class Channel:
         self._trust = trust
         self._options = options = options or ChannelOptions()
         self._clock = clock
+        self._telling = Telling(MAX_PEERS, clock)
+        # A device hears its gateway alone, whose broker can stop it in simpler ways.
+        transfer_bytes = options.limits.transfer_bytes
+        self._limiter = None if device else Limiter(transfer_bytes, MAX_PEERS, clock)
         self._events: deque[ChannelEvent] = deque()
         self._outbox = Outbox(options.limits.idle_s, options.window_of, clock)
         self._chunks: dict[int, tuple[str, str, int]] = {}  # handle -> peer, transfer, index
@@ -331,7 +337,10 @@ class Channel:
     def _reject(self, peer: str, reason: str) -> None:
         known = peer in self.rejected or len(self.rejected) < MAX_PEERS
         self.rejected[peer if known else ""] += 1
-        self._events.append(Rejected(device=peer, reason=reason))
+        silent = self._telling.of(peer)
+        if silent is not None:
+            more = f" (and {silent} more since the last that was told)" if silent else ""
+            self._events.append(Rejected(device=peer, reason=f"{reason}{more}"))
 
     def _pump(self) -> None:
         """Send chunks as far as windows and pace allow; what a full queue refuses goes later."""
@@ -412,6 +421,8 @@ class Channel:
             self._check_ours(address)
             size = publish_packet_bytes(received.topic, len(received.payload))
             self._traffic_of(device).received_bytes += size
+            if self._limiter and not self._limiter.takes(device, size):
+                raise RemoteProtocolError(FLOOD)
             if received.payload:  # an empty one only clears what was retained
                 self._read(address, received)
         except (RemoteProtocolError, OSError) as error:  # OSError: no room for a chunk
@@ -434,7 +445,11 @@ class Channel:
             self._deliver(address, received)
             return
         peer, payload = address.device, decode_chunk(received.payload)
+        asked = self._pulls.has_asked(peer, address.transfer, address.index)
         if pull := self._pulls.add(peer, address.transfer, address.index, payload):
+            if asked and self._limiter:
+                size = publish_packet_bytes(received.topic, len(received.payload))
+                self._limiter.asked_for(peer, size)
             self._timer.received(("from", peer), len(received.payload))
             self._go_on(peer, pull)
 
@@ -447,6 +462,8 @@ class Channel:
             raise RemoteProtocolError(f"a status that claims to be {message.device[:64]!r}")
         if self._trust is not None and isinstance(message, SIGNED[address.branch]):
             self._trust.check(device, received.topic, frame)
+        if self._limiter:
+            self._limiter.knows(device)
         if isinstance(body, Absent):
             self._events.append(Announced(device=device, message=message, absent=body))
         elif isinstance(message, Need) and message.what == "chunks":
