@@ -35,6 +35,7 @@ from fedsparse.sparsity.values import decode_values, encode_values
 from fedsparse.transport.base import Event
 from fedsparse.transport.channel import Announced, Channel, Delivered, status_will
 from fedsparse.transport.memory import MemoryBroker, MemoryTransport
+from fedsparse.transport.trust import Trust
 from fedsparse.types import BoolArray, Weights
 from fedsparse.wire.codecs import F32
 from fedsparse.wire.headers import decode_message, encode_message, split_parts
@@ -137,6 +138,7 @@ class Device:
             device=self.name,
             spool=self.world.folder / f"spool-{self.name}",
             status=status,
+            trust=self.world.trust_of(self.name),
             clock=self.world.clock,
         )
         self.rounds = ClientRounds()
@@ -229,6 +231,7 @@ class Device:
         update, content = self.make_update(task, body)
         if change := self.change.get(task.round_id):
             update, content = change(update, content)
+        update = self.world.sign(self.name, update, content)
         self.outbox = encode_message(update, content)
         self.perform(self.rounds.trained())
 
@@ -336,6 +339,8 @@ class World:
         crash_at: the crash point at which the aggregator is killed, counted from 1; 0 = never.
         crash_points: how many there were so far.
         queue_is_full: whether the aggregator's connection takes nothing more to send.
+        trust_of: whom an end believes, by name; the gateway's is empty.
+        sign: what a device does with its update.
     """
 
     folder: Path
@@ -351,6 +356,8 @@ class World:
     triggers: list[tuple[Callable[[], bool], Callable[[], None]]] = field(default_factory=list)
     ticks: int = 0
     limit_s: float = 400.0
+    trust_of: Callable[[str], Trust | None] = lambda _: None
+    sign: Callable[[str, Update, bytes], Update] = lambda _, update, __: update
 
     def when(self, condition: Callable[[], bool], act: Callable[[], None]) -> None:
         """Do something once, as soon as a condition holds."""
@@ -388,7 +395,11 @@ class World:
         self.job.output.mkdir(parents=True, exist_ok=True)
         transport = GatewayTransport(self.broker, self)
         channel = Channel(
-            transport, Topics(SITE), spool=self.job.output / "incoming", clock=self.clock
+            transport,
+            Topics(SITE),
+            spool=self.job.output / "incoming",
+            trust=self.trust_of(""),
+            clock=self.clock,
         )
         with EventLog(self.job.output / "events.jsonl", self.clock) as events:
             try:
