@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import logging
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,9 @@ from aggregator.models.graph_file import graph_to_onnx, load_graph
 from aggregator.models.to_onnx import to_onnx
 from aggregator.models.weights import tensors_by_name
 from aggregator.rounds import Aggregator
+from aggregator.run import run_in
+from aggregator.store.database import FLEET, Store, open_store
+from aggregator.store.jobs import StoredJob, enter_job
 from fedsparse.config import load
 from fedsparse.durable import write_durably
 from fedsparse.errors import ConfigError, PlanError
@@ -48,7 +52,7 @@ def serve(path: Path) -> int:
         raise ConfigError(f"output {job.output}: cannot be created: {error}") from error
     try:
         with _alone(job.output):
-            return _run(job, plan)
+            return _run(job, plan, _where(job, path))
     except OSError as error:
         raise ConfigError(
             f"output {job.output}: {error}; make room or mend the disk, then start the job "
@@ -56,12 +60,25 @@ def serve(path: Path) -> int:
         ) from error
 
 
-def _run(job: JobConfig, plan: Plan) -> int:
+def _where(job: JobConfig, path: Path) -> str | Path:
+    """The fleet's store; a file is named as seen from the job's."""
+    if not job.store:
+        return job.output / FLEET
+    return job.store if "://" in job.store else path.resolve().parent / job.store
+
+
+def _run(job: JobConfig, plan: Plan, where: str | Path) -> int:
     transport = MqttTransport(job.broker, client_id=f"gateway/{job.site}/{job.name}")
     channel = Channel(transport, Topics(job.site), spool=job.output / "incoming")
-    with stopped_by_signals(), EventLog(job.output / EVENTS) as events:
+    with (
+        stopped_by_signals(),
+        EventLog(job.output / EVENTS) as events,
+        open_store(where) as store,
+    ):
         try:
-            aggregator = Aggregator(job, plan, channel, events)
+            if store.recovered:
+                events.write("store_recovered", reason=store.recovered)
+            aggregator = Aggregator(job, plan, channel, events, notes_of(job, plan, store))
             channel.start()
             aggregator.run()
             _finish(job, plan, aggregator, events)
@@ -71,6 +88,22 @@ def _run(job: JobConfig, plan: Plan) -> int:
         finally:
             channel.close()
     return EXIT_DONE
+
+
+def notes_of(job: JobConfig, plan: Plan, store: Store) -> StoredJob:
+    """What the store knows of the run in the job's folder."""
+    now_ms = round(time.time() * 1000)
+    run = run_in(job.output, now_ms)
+    with store.writing() as db:
+        job_id = enter_job(
+            db,
+            run=run.number,
+            name=job.name,
+            method=job.method.name,
+            plan_digest=plan.digest,
+            now_ms=run.started_ms,
+        )
+    return StoredJob(store, job_id)
 
 
 @contextmanager

@@ -158,6 +158,8 @@ class JobConfig:
         rounds: training rounds, after stage 1.
         seed: of everything random on the gateway and in the tasks.
         test_data: `.npz` with `x` and `y` on the gateway; None evaluates on devices' hold-outs.
+        store: the fleet's store: a file of SQLite, or the URL of a PostgreSQL database; by default
+            `fleet.db` in `output`. Jobs of one fleet may share one.
     """
 
     name: str
@@ -168,6 +170,7 @@ class JobConfig:
     seed: int = 0
     weights: Path | None = None
     test_data: Path | None = None
+    store: str = ""
     broker: BrokerConfig = field(default_factory=BrokerConfig)
     method: MethodConfig = field(default_factory=MethodConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)

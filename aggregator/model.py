@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -160,9 +160,13 @@ class GlobalModel:
         known = state.statistics or LevelStatistics(positions=running_positions(self.plan))
         return replace(state, statistics=known.followed_by(found))
 
-    def tidy(self) -> None:
-        """Remove the masks that nobody needs any more, once a checkpoint says so."""
-        self._own_folder.remove_all_but(self._own_masks.values())
+    def tidy(self, also_needed: Collection[str] = ()) -> None:
+        """Remove the masks that nobody needs any more, once a checkpoint says so.
+
+        Args:
+            also_needed: digests of devices' own masks that an earlier checkpoint names.
+        """
+        self._own_folder.remove_all_but({*self._own_masks.values(), *also_needed})
         self._shelf_folder.remove_all_but(self._shelf)
 
     def _replace(self, state: ServerState) -> None:

@@ -7,20 +7,26 @@ Time passes when the aggregator waits.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import itertools
 import json
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sqlalchemy import Connection
 
 from aggregator.checkpoint import Checkpoint, load_checkpoint
+from aggregator.cli import notes_of
 from aggregator.events import EventLog
 from aggregator.job import CohortConfig, JobConfig, MethodConfig, TrainingConfig, ValuesConfig
 from aggregator.rounds import Aggregator
+from aggregator.store import database
+from aggregator.store.database import FLEET, Store, open_store
 from edge_client.trainer.work import Progress, Received, Residual, Trained, encode_result
 from fedsparse.errors import TransportError
 from fedsparse.plan import Plan
@@ -387,10 +393,19 @@ class World:
         channel = Channel(
             transport, Topics(SITE), spool=self.job.output / "incoming", clock=self.clock
         )
-        with EventLog(self.job.output / "events.jsonl", self.clock) as events:
+        with (
+            EventLog(self.job.output / "events.jsonl", self.clock) as events,
+            small_store(self.job.output) as store,
+        ):
             try:
                 aggregator = Aggregator(
-                    self.job, self.plan, channel, events, clock=self.clock, calendar=self.clock
+                    self.job,
+                    self.plan,
+                    channel,
+                    events,
+                    notes_of(self.job, self.plan, store),
+                    clock=self.clock,
+                    calendar=self.clock,
                 )
                 channel.start()
                 aggregator.run()
@@ -420,15 +435,45 @@ class World:
 
 @contextlib.contextmanager
 def crash_points_at_the_disk(world: World, monkeypatch: Any) -> Iterator[None]:  # noqa: ANN401
-    """A durable write has two: before the file is in its place, and after."""
+    """Durable writes have two: before the file (or the row) is in its place, and after."""
+    write = Store.writing
+
+    @contextlib.contextmanager
+    def writing(store: Store) -> Iterator[Connection]:
+        with write(store) as db:
+            yield db
+            world.crash_point()
+        world.crash_point()
+
     with monkeypatch.context() as patch:
-        patch.setattr("fedsparse.durable.os.fsync", lambda _: world.crash_point())
+        patch.setattr("os.fsync", lambda _: world.crash_point())
+        patch.setattr("os.fdatasync", lambda _: world.crash_point())
+        patch.setattr(Store, "writing", writing)
         yield
+
+
+@functools.cache
+def empty_store() -> bytes:
+    """A store as it is when it was made, which takes a while."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, FLEET)
+        open_store(path).close()
+        return path.read_bytes()
+
+
+def small_store(output: Path) -> Store:
+    """The store of a job's folder."""
+    database.PRAGMAS = ("journal_mode=WAL", "synchronous=OFF")  # type: ignore[misc]
+    path = output / FLEET
+    if not path.exists() and not path.with_name(f"{FLEET}.backup").exists():
+        path.write_bytes(empty_store())
+    return open_store(path)
 
 
 def build_world(tmp_path: Path, label: object = "world", **changes: Any) -> World:  # noqa: ANN401
     folder = tmp_path / str(label)
     folder.mkdir()
+    empty_store()  # made before crash points are counted
     return World(folder=folder, job=small_job(folder / "out", **changes))
 
 
