@@ -81,6 +81,7 @@ class Course:
             following = (checkpoint.round_id, checkpoint.stage)
             log.info("resumed=yes round=%d stage=%s", following[0], following[1].value)
         self._kept = checkpoint
+        self._unsaved = False
         self.round, self.open_round = self._next_offer(*following)
         if self.unnoted is not None:
             raise self.unnoted
@@ -100,14 +101,11 @@ class Course:
         return self.round.stage is Stage.DONE
 
     def start(self, levels: tuple[float, ...]) -> None:
-        """The devices' means are known: make the model at the levels that they can hold.
-
-        Raises:
-            OSError: its checkpoint cannot be written; the model is there all the same.
-        """
+        """The devices' means are known: make the model at the levels that they can hold."""
         rng = np.random.default_rng([self._job.seed, 0])
         self._adopt(self._make_method(levels).initial(rng, self._pretrained), {})
-        self._save(self.round.round_id, self.round.stage)
+        self._unsaved = True
+        self.note()
 
     def offer(self, seconds_left: float) -> Offer:
         """The offer of the present round; before the first answers, of what the method begins with.
@@ -188,7 +186,12 @@ class Course:
 
     def note(self) -> None:
         """Write down how the open round stands; where that fails, `unnoted` says why."""
-        self._noting(lambda: self._jobs.note(self.open_round, self._calendar()))
+        self._noting(self._write_note)
+
+    def _write_note(self) -> None:
+        if self._unsaved:  # the first model: no note may name a round of one that is not kept
+            self._save(self.round.round_id, self.round.stage)
+        self._jobs.note(self.open_round, self._calendar())
 
     def _noting(self, write: Callable[[], None]) -> None:
         """A note that cannot be written costs a restarted aggregator the open round at most."""
@@ -292,4 +295,4 @@ class Course:
         )
         self._kept = checkpoint if self._kept is None else self._kept
         save_checkpoint(self._job.output, checkpoint)
-        self._kept = checkpoint
+        self._kept, self._unsaved = checkpoint, False

@@ -272,10 +272,8 @@ class Aggregator:
                     self._repeat()
 
     def _start(self, levels: tuple[float, ...]) -> None:
-        try:
-            self._course.start(levels)
-        except OSError as error:  # the next round's checkpoint will do
-            self._disk.failed(error, self._clock())
+        self._course.start(levels)
+        self._see_notes()
 
     def _note_cohort(self) -> None:
         """On the disk before the first task: a restarted aggregator goes on with the same one."""
@@ -289,6 +287,10 @@ class Aggregator:
             cohort[device] = Assignment(level=level, num_examples=number)
         left_s = self._machine.seconds_left(self._clock())
         self._course.assigned(cohort, self._calendar() + left_s)
+        self._see_notes()
+
+    def _see_notes(self) -> None:
+        """What could not be noted is to be noted later."""
         if self._course.unnoted is not None:
             self._disk.failed(self._course.unnoted, self._clock())
 
@@ -329,6 +331,7 @@ class Aggregator:
             self._repeat()
             return
         changed = self._course.closed(folded, parts)
+        self._see_notes()
         report = RoundReport(
             now=now,
             wall_s=self._clock() - self._opened_s,
@@ -354,6 +357,7 @@ class Aggregator:
         log.warning("round=%d updates=0 again_in=%.1f", now.round_id, pause_s)
         self._events.write("round_repeated", round=now.round_id, again_in_s=pause_s)
         self._course.repeat()
+        self._see_notes()
         self._reopen_s = self._clock() + pause_s
 
     def _try_again(self) -> None:

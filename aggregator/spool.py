@@ -103,8 +103,7 @@ class Spool:
         Raises:
             OSError: the disk is at fault.
         """
-        self._round_id, self._places, self._end = round_id, {}, 0
-        self._batch, self._moved = [], []
+        self._forget(round_id)
         if not self._segment.exists():
             return []
         content = scan(self._segment)
@@ -128,15 +127,12 @@ class Spool:
         return damages
 
     def begin(self, round_id: int) -> None:
-        """Turn to a round of which nothing is to be stored yet.
-
-        Raises:
-            OSError: the disk is at fault.
-        """
-        if self._folder_of(round_id).exists():
-            shutil.rmtree(self._folder_of(round_id))
-            sync_folder(self._root)
-        self.open(round_id)
+        """Turn to a round of which nothing is stored yet; what was of it before is void."""
+        self._forget(round_id)
+        if self._segment.parent.exists():
+            shutil.rmtree(self._segment.parent, ignore_errors=True)
+            with suppress(OSError):  # the next batch writes over it
+                sync_folder(self._root)
 
     def add(self, device: str, update: Update, body: Body) -> None:
         """Have an update stored with the next `commit`.
@@ -209,6 +205,10 @@ class Spool:
         for folder in self._root.iterdir() if self._root.exists() else ():
             if folder.name not in kept:
                 shutil.rmtree(folder, ignore_errors=True)
+
+    def _forget(self, round_id: int) -> None:
+        self._round_id, self._places, self._end = round_id, {}, 0
+        self._batch, self._moved = [], []
 
     def _place_of(self, device: str, origin: int | None) -> _Place:
         return self._places[device, self._round_id if origin is None else origin]
