@@ -11,6 +11,7 @@ import functools
 import hashlib
 import itertools
 import json
+import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -25,6 +26,7 @@ from aggregator.cli import notes_of
 from aggregator.events import EventLog
 from aggregator.job import CohortConfig, JobConfig, MethodConfig, TrainingConfig, ValuesConfig
 from aggregator.rounds import Aggregator
+from aggregator.spool import SEGMENT
 from aggregator.store import database
 from aggregator.store.database import FLEET, Store, open_store
 from edge_client.trainer.work import Progress, Received, Residual, Trained, encode_result
@@ -339,6 +341,8 @@ class World:
         crash_at: the crash point at which the aggregator is killed, counted from 1; 0 = never.
         crash_points: how many there were so far.
         queue_is_full: whether the aggregator's connection takes nothing more to send.
+        loses_power: whether the crash is one of the whole machine.
+        written: how long each file is on the disk for good.
     """
 
     folder: Path
@@ -350,6 +354,8 @@ class World:
     crash_at: int = 0
     crash_points: int = 0
     queue_is_full: bool = False
+    loses_power: bool = False
+    written: dict[str, int] = field(default_factory=dict)
     at_tick: dict[int, Callable[[], None]] = field(default_factory=dict)
     triggers: list[tuple[Callable[[], bool], Callable[[], None]]] = field(default_factory=list)
     ticks: int = 0
@@ -381,6 +387,18 @@ class World:
         self.clock.now_s += TICK_S
         assert self.clock.now_s < 1_000.0 + self.limit_s, "the job does not come to an end"
 
+    def wait_for_data(self, descriptor: int) -> None:
+        """What was written into a file is on the disk for good only from here on."""
+        self.crash_point()
+        path = str(Path(f"/proc/self/fd/{descriptor}").readlink())
+        self.written[path] = os.fstat(descriptor).st_size
+
+    def cut_power(self) -> None:
+        """Half of what nobody has waited for is lost."""
+        for path in self.job.output.glob(f"spool/*/{SEGMENT}"):
+            size, kept = path.stat().st_size, self.written.get(str(path), 0)
+            os.truncate(path, kept + (size - kept) // 2)
+
     def crash_point(self) -> None:
         self.crash_points += 1
         if self.crash_points == self.crash_at:
@@ -411,6 +429,8 @@ class World:
                 aggregator.run()
             except Killed:
                 self.broker.cut(transport)
+                if self.loses_power:
+                    self.cut_power()
                 raise
         channel.close()
         for device in self.devices:
@@ -447,7 +467,7 @@ def crash_points_at_the_disk(world: World, monkeypatch: Any) -> Iterator[None]: 
 
     with monkeypatch.context() as patch:
         patch.setattr("os.fsync", lambda _: world.crash_point())
-        patch.setattr("os.fdatasync", lambda _: world.crash_point())
+        patch.setattr("os.fdatasync", world.wait_for_data)
         patch.setattr(Store, "writing", writing)
         yield
 

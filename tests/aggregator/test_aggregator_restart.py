@@ -59,7 +59,7 @@ def test_a_kill_at_any_point_does_not_change_the_result(
     expected = content_of(calm)
     for point in range(1, calm.crash_points + 1):
         world = small_world(tmp_path, f"killed-{point}", name)
-        world.crash_at = point
+        world.crash_at, world.loses_power = point, point % 2 == 0
         with crash_points_at_the_disk(world, monkeypatch):
             with pytest.raises(Killed):
                 world.run()
