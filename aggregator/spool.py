@@ -65,6 +65,7 @@ class Spool:
         self._places: dict[Key, _Place] = {}
         self._end = 0  # of what is on the disk for good
         self._batch: list[tuple[Record, bytes]] = []
+        self._waiting_bytes = 0
         self._moved: list[Path] = []  # bodies of the batch
 
     @property
@@ -91,8 +92,8 @@ class Spool:
 
     @property
     def waiting_bytes(self) -> int:
-        """How long they are, but for bodies in files."""
-        return sum(len(body) for _, body in self._batch)
+        """How long their bodies are, but for those in files."""
+        return self._waiting_bytes
 
     def open(self, round_id: int) -> list[Damage]:
         """Turn to a round: find what is stored of it, and cut off what a crash has torn.
@@ -158,6 +159,7 @@ class Spool:
             body.path.replace(target)
             self._moved.append(target)
         self._batch.append((record, b"" if record.apart else body.read()))
+        self._waiting_bytes += len(self._batch[-1][1])
 
     def commit(self) -> None:
         """Put the batch on the disk; it is there when this returns.
@@ -176,7 +178,7 @@ class Spool:
         self._end += len(data)
         for (record, _), offset in zip(self._batch, offsets, strict=True):
             self._places[record.key] = _Place(record=record, offset=offset)
-        self._batch, self._moved = [], []
+        self._drop_batch()
 
     def load(self, device: str, origin: int | None = None) -> tuple[Update, bytes]:
         """The update of a device, and its body.
@@ -208,7 +210,10 @@ class Spool:
 
     def _forget(self, round_id: int) -> None:
         self._round_id, self._places, self._end = round_id, {}, 0
-        self._batch, self._moved = [], []
+        self._drop_batch()
+
+    def _drop_batch(self) -> None:
+        self._batch, self._moved, self._waiting_bytes = [], [], 0
 
     def _place_of(self, device: str, origin: int | None) -> _Place:
         return self._places[device, self._round_id if origin is None else origin]
@@ -260,7 +265,7 @@ class Spool:
                 target.unlink()
         with suppress(OSError):
             os.truncate(self._segment, self._end)
-        self._batch, self._moved = [], []
+        self._drop_batch()
 
     def _damage(self, item: Found | Gap) -> Damage | None:
         if isinstance(item, Gap):

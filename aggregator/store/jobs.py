@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 from sqlalchemy import ColumnElement, Connection, Table, delete, insert, select, update
@@ -102,7 +103,7 @@ class StoredJob:
         with self.store.writing() as db:
             upsert(db, schema.rounds, [row])
             self._note_cohort(db, current, known)
-        self._noted = current
+        self._noted = replace(current, cohort=dict(current.cohort))
 
     def close(self, round_id: int, updates: Sequence[FoldedUpdate], now_s: float) -> None:
         """Note what a round was folded of, forget what is long ago, and keep a backup."""

@@ -486,6 +486,15 @@ def test_storing_what_was_not_asked_for_is_a_bug_here() -> None:
         machine.stored({"a": digest("a")}, 1.0)
 
 
+def test_all_of_a_batch_are_part_of_the_round_that_it_closes() -> None:
+    """What is in the spool when a round closes is what the round was folded of."""
+    machine = training({"a": 0.2, "b": 0.2, "c": 0.1, "d": 0.1}, quorum=0.5)
+    batch = {device: digest(device) for device in "abc"}
+    assert machine.stored(batch, 1.0) == [Close(round_id=1, devices=("a", "b", "c"))]
+    assert machine.verdict("c", 1, digest("c")) is Verdict.ACCEPTED
+    assert machine.verdict("d", 1, digest("d")) is Verdict.LATE
+
+
 def test_a_round_cannot_be_opened_twice() -> None:
     machine = training({"a": 0.2})
     with pytest.raises(LocalProtocolError, match="OPENED cannot happen while TRAINING"):
