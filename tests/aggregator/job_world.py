@@ -413,7 +413,7 @@ class World:
         )
         with (
             EventLog(self.job.output / "events.jsonl", self.clock) as events,
-            small_store(self.job.output) as store,
+            open_store(self.job.store) if self.job.store else small_store(self.job.output) as store,
         ):
             try:
                 aggregator = Aggregator(

@@ -115,6 +115,19 @@ def test_a_round_that_begins_has_nothing_stored(tmp_path: Path) -> None:
     assert devices(reopened(tmp_path)[0]) == "c"
 
 
+def test_what_could_not_be_removed_is_void_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = filled(tmp_path, "abc", "de")
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", lambda *_, **__: None)
+        spool.begin(7)
+    spool.add("f", UPDATE, Bytes(body_of("f")))
+    spool.commit()
+    again, damaged = reopened(tmp_path)
+    assert (devices(again), damaged) == ("f", [])
+
+
 def test_other_rounds_are_removed(tmp_path: Path) -> None:
     spool = Spool(tmp_path)
     for round_id in (5, 6, 7):
