@@ -239,7 +239,8 @@ class ServerRounds:
     def verdict(self, device: str, round_id: int, digest: str) -> Verdict | None:
         """Whether an update counts: ACCEPTED, LATE, REJECTED, or None when it is new and wanted.
 
-        None asks the caller to check it, to store it durably, and to call `stored`.
+        None asks the caller to check it, to store it durably, and to call `stored`, alone or with
+        others.
         """
         if self._closed_updates.get((round_id, device)) == digest:
             return Verdict.ACCEPTED
@@ -255,12 +256,13 @@ class ServerRounds:
             return Verdict.ACCEPTED if same else Verdict.REJECTED
         return None
 
-    def stored(self, device: str, digest: str, now_s: float) -> list[Effect]:
-        """The update of `device` is durably in the spool."""
-        if self._round is None or device not in self._round.cohort:
-            raise LocalProtocolError(f"an update of {device} was stored that was not asked for")
-        self._round.delivered[device] = digest
-        self._round.failed.discard(device)
+    def stored(self, digests: Mapping[str, str], now_s: float) -> list[Effect]:
+        """Updates are durably in the spool, by device; all of them are part of the round."""
+        current = self._round
+        if current is None or not digests.keys() <= current.cohort.keys():
+            raise LocalProtocolError(f"updates of {list(digests)} were stored, not all asked for")
+        current.delivered.update(digests)
+        current.failed.difference_update(digests)
         return self.tick(now_s)
 
     def failed(self, device: str, round_id: int, now_s: float) -> list[Effect]:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+from aggregator.open_round import MemoryJobs
 from aggregator.rounds import Aggregator
 from edge_client.bench.work import step_work
 from fedsparse.durable import write_durably
@@ -182,6 +183,7 @@ class _Run:
             plan,
             channel,
             self._recorder,
+            MemoryJobs(),
             scoring=SimulatedScoring(
                 plan, split.test, pool, every=spec.evaluate_every, last=spec.rounds
             ),
