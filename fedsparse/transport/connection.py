@@ -8,7 +8,6 @@ sent when it ends is its owner's to send on the next one.
 from __future__ import annotations
 
 import logging
-import socket
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol, cast
@@ -22,6 +21,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from fedsparse.errors import TransportError
 from fedsparse.transport.base import Received, Will
 from fedsparse.transport.config import BrokerConfig
+from fedsparse.transport.dial import HANDSHAKE, Dial
 
 if TYPE_CHECKING:
     import ssl
@@ -113,18 +113,21 @@ if getattr(paho, "ssl", None) is None:  # a device leaves it out: edge_client/le
 class _Client(paho.Client):
     """paho's client, on sockets that somebody else opens."""
 
-    dial: Connection
+    owner: Connection
 
     def _create_socket(self) -> paho.SocketLike:
-        return self.dial.open_socket()
+        return self.owner.open_socket()
 
     def limit_in_flight(self, payloads: int) -> None:
         """Before the first payload; paho's own setter wants it before the broker has named it."""
         self._max_inflight_messages = payloads
 
     def release(self) -> None:
-        """Close every socket, for paho leaves some of them to the garbage collector."""
+        """Leave nothing to the garbage collector: neither sockets nor payloads."""
         self._reset_sockets()
+        self.on_connect = self.on_disconnect = self.on_message = self.on_publish = None
+        self.on_socket_close = None
+        del self.owner
 
 
 class _Errors:
@@ -150,8 +153,7 @@ class Connection:
         listener: is told what happens.
 
     Attributes:
-        stage: what it is at, for people.
-        beat_s: when it last showed that it does not hang (monotonic).
+        beat_s: when a turn of its loop began (monotonic).
         open: whether the broker has accepted us, and the connection stands.
         taken: ids of packets that the broker has done with; for its owner to clear.
     """
@@ -167,9 +169,19 @@ class Connection:
         self._dialled_s = 0.0
         self._reason = ""
         self._answered = self._over = False
-        self._socket: socket.socket | None = None
-        self._at("beginning")
+        self._dial = Dial(broker, tls, hello.timeout_s)
+        self.beat_s = time.monotonic()
         self._client = self._make_client()
+
+    @property
+    def silent_s(self) -> float:
+        """How long it has shown nothing: seconds without a step or a turn."""
+        return time.monotonic() - max(self.beat_s, self._dial.beat_s)
+
+    @property
+    def stage(self) -> str:
+        """What it is at, for people."""
+        return "connected" if self.open else self._dial.stage
 
     @property
     def version(self) -> str:
@@ -212,65 +224,19 @@ class Connection:
     def cut(self) -> None:
         """Break off, whatever it is at; a thread that waits for the socket comes free."""
         self._over = True
-        if self._socket is not None:
-            try:
-                self._socket.shutdown(socket.SHUT_RDWR)
-            except OSError:  # it was closed already
-                logger.debug("cut: already closed")
+        self._dial.give_up()
 
     def release(self) -> None:
         """When `live` is over, and nobody else uses the connection: close every socket."""
         self._client.release()
 
     def open_socket(self) -> paho.SocketLike:
-        """Look up the broker's name, connect, and make the connection secure.
+        """For paho: what it speaks MQTT on.
 
         Raises:
-            OSError: one of them failed.
+            OSError: there is no connection, or it was given up.
         """
-        tcp = self._reach()
-        self._socket = tcp
-        if self._tls is None:
-            return cast("paho.SocketLike", tcp)
-        self._at("the TLS handshake")
-        secured = self._tls.wrap_socket(
-            tcp, server_hostname=self._broker.host, do_handshake_on_connect=False
-        )
-        self._socket = secured
-        try:
-            secured.settimeout(self._hello.timeout_s)
-            secured.do_handshake()
-        except OSError:
-            secured.close()
-            raise
-        return cast("paho.SocketLike", secured)
-
-    def _reach(self) -> socket.socket:
-        """Connect to the first address that answers."""
-        host, port = self._broker.host, self._broker.port
-        self._at(f"looking up the name {host}")
-        failure: OSError = OSError(f"{host} has no address")
-        for family, kind, number, _, address in socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM
-        ):
-            self._at(f"connecting to {address[0]}")
-            tcp = socket.socket(family, kind, number)
-            try:
-                tcp.settimeout(self._hello.timeout_s)
-                tcp.connect(address)
-            except OSError as error:
-                tcp.close()
-                failure = error
-            else:
-                return tcp
-        raise failure
-
-    def _at(self, stage: str) -> None:
-        """Begin another stage; one that was cut must not connect any more."""
-        if self._over:
-            raise OSError("it was given up")
-        self.stage = stage
-        self.beat_s = time.monotonic()
+        return cast("paho.SocketLike", self._dial.open())
 
     def _make_client(self) -> _Client:
         hello = self._hello
@@ -283,7 +249,7 @@ class Connection:
             reconnect_on_failure=False,
             manual_ack=True,
         )
-        client.dial = self
+        client.owner = self
         if self._broker.username:
             client.username_pw_set(self._broker.username, hello.password)
         if hello.will is not None:
@@ -291,6 +257,7 @@ class Connection:
         client.limit_in_flight(0)  # the channel paces its chunks; others overtake them
         client.enable_logger(cast("logging.Logger", self._errors))
         client.on_socket_register_write = _wake  # only `live` writes to the socket
+        client.on_socket_close = self._on_socket_close
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_message = self._on_message
@@ -313,9 +280,8 @@ class Connection:
         )
         try:
             self._client.reconnect()
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # UnicodeError: a host that cannot be a name
             raise TransportError(self._no_connection(error)) from error
-        self._at("waiting for the broker's answer")
         self._dialled_s = time.monotonic()
 
     def _turn(self) -> MQTTErrorCode:
@@ -329,8 +295,8 @@ class Connection:
         self.beat_s = time.monotonic()
         return self._client.loop(LOOP_S if self._answered else min(LOOP_S, self._hello.answer_s))
 
-    def _no_connection(self, error: OSError) -> str:
-        if self._tls is not None and self.stage == "the TLS handshake":
+    def _no_connection(self, error: Exception) -> str:
+        if self._dial.stage == HANDSHAKE:
             from fedsparse.transport.tls_faults import explain
 
             return f"no secure connection: {explain(error, self._broker)}"
@@ -371,12 +337,22 @@ class Connection:
             return
         if self._hello.version == "5":
             self._client.limit_in_flight(getattr(properties, "ReceiveMaximum", NO_LIMIT))
-        self.stage = "connected"
         self.open = True
         limit_bytes = getattr(properties, "MaximumPacketSize", None)
         self._listener.opened(
             self, Greeting(resumed=flags.session_present, packet_bytes=limit_bytes)
         )
+
+    def _on_socket_close(
+        self, client: paho.Client, userdata: object, socket: paho.SocketLike
+    ) -> None:
+        """A broker that refused our certificate may be gone before we write, and has said why."""
+        if self._tls is not None and not self._answered:
+            try:
+                socket.recv(1)
+            except OSError as error:
+                if "ALERT" in (getattr(error, "reason", None) or ""):
+                    self._errors.last = error
 
     def _on_disconnect(
         self, client: paho.Client, userdata: object, flags: paho.DisconnectFlags,

@@ -10,7 +10,6 @@ look-up of a name or in a handshake, is left behind, and another takes its place
 
 from __future__ import annotations
 
-import itertools
 import logging
 import queue
 import random
@@ -19,46 +18,30 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from fedsparse.errors import ConfigError, FedSparseError, LocalProtocolError, TransportError
+from fedsparse.errors import ConfigError, FedSparseError, TransportError
 from fedsparse.transport.backoff import Backoff
 from fedsparse.transport.base import (
     Connected,
     Disconnected,
     Event,
-    Published,
     Received,
     Will,
     check_packet_bytes,
 )
 from fedsparse.transport.config import BrokerConfig
 from fedsparse.transport.connection import Connection, Greeting, Hello, Unanswered, VersionRefused
+from fedsparse.transport.outgoing import Outgoing
 
 if TYPE_CHECKING:
     import ssl
 
 EVENTS_KEPT: Final = 8_192
-PAYLOADS_QUEUED: Final = 2_048
 GOODBYE_S: Final = 2.0
 LOOK_S: Final = 1.0
 VERSIONS: Final = ("5", "3.1.1")  # in the order in which `auto` tries them
 PROBE_S: Final = 3.0  # some brokers take MQTT 5 for a packet that goes on, and wait for the rest
 FAULT: Final = "the network thread met a fault of its own"
 logger = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class _Outgoing:
-    """What was published, until the broker has done with it."""
-
-    topic: str
-    payload: bytes
-    retain: bool
-    connection: Connection | None = None  # on which it was sent last
-    packet_id: int = 0
-
-    @property
-    def taken(self) -> bool:
-        return self.connection is not None and self.packet_id in self.connection.taken
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +83,9 @@ class MqttTransport:
             keepalive, or three times `connect_timeout_s` where that is more.
         clock_floor_s: a moment that has passed, in seconds since 1970: a system clock that is
             before it is not believed (transport/tls.py).
+
+    Raises:
+        ConfigError: a file that [broker] or [broker.tls] names is at fault.
     """
 
     def __init__(
@@ -132,12 +118,11 @@ class MqttTransport:
         self._dropped = False
         self._lock = threading.Lock()  # of what follows: both threads publish
         self._filters: list[str] = []
-        self._handles = itertools.count(1)
-        self._outgoing: dict[int, _Outgoing] = {}  # by handle, in their order
-        self._sent: dict[tuple[Connection, int], int] = {}  # packet id -> handle
+        self._outgoing = Outgoing()
         self._packet_bytes = broker.max_packet_bytes
         self._line: _Line | None = None
         self._open: Connection | None = None
+        self._context()  # files that are at fault are to be told at once
 
     def start(self) -> None:
         """Connect, and stay connected until `close`.
@@ -174,15 +159,9 @@ class MqttTransport:
         """
         with self._lock:
             check_packet_bytes(topic, len(payload), self._packet_bytes)
-            if len(self._outgoing) >= PAYLOADS_QUEUED:
-                raise TransportError(
-                    f"{PAYLOADS_QUEUED} payloads wait for the broker at {self._broker.address}: it "
-                    "is slower than what it is given, or away"
-                )
-            handle = next(self._handles)
-            self._outgoing[handle] = _Outgoing(topic, payload, retain)
+            handle = self._outgoing.put(topic, payload, retain=retain)
             if self._open is not None:
-                self._send(handle, self._open)
+                self._outgoing.send(handle, self._open)
             return handle
 
     def receive(self, timeout_s: float) -> Event | None:
@@ -199,8 +178,10 @@ class MqttTransport:
             if not isinstance(event, _Taken):
                 self._handed_out = receipt
                 return event
-            if (published := self._published(event)) is not None:
-                return published
+            with self._lock:
+                done = self._outgoing.done(event.connection, event.packet_id, event.refused)
+            if done is not None:  # else it was sent on a later connection, too
+                return done
 
     def close(self) -> None:
         """Say goodbye (the will is then not published) and end the connection.
@@ -233,7 +214,9 @@ class MqttTransport:
             self._put(Connected(resumed=greeting.resumed, packet_bytes=self._packet_bytes))
             for topic_filter in self._filters:
                 connection.subscribe(topic_filter)
-            self._send_again(connection)
+            for one in self._outgoing.send_again(connection, self._packet_bytes):
+                logger.error("not_sent=%r", one.refused)
+                self._put(one)
             self._line.settled.set()
 
     def came(self, connection: Connection, received: Received, packet_id: int) -> None:
@@ -265,36 +248,6 @@ class MqttTransport:
         if self._dropped and connection is not None:
             self._dropped = False
             connection.cut()
-
-    def _published(self, event: _Taken) -> Published | None:
-        with self._lock:
-            event.connection.taken.discard(event.packet_id)  # it may be used again
-            handle = self._sent.pop((event.connection, event.packet_id), None)
-            if handle is None or self._outgoing.pop(handle, None) is None:
-                return None  # it was sent on a later connection, too
-        return Published(handle=handle, refused=event.refused)
-
-    def _send(self, handle: int, connection: Connection) -> None:
-        one = self._outgoing[handle]
-        one.packet_id = connection.publish(one.topic, one.payload, retain=one.retain)
-        one.connection = connection
-        self._sent[connection, one.packet_id] = handle
-
-    def _send_again(self, connection: Connection) -> None:
-        """What the broker has not taken, on a new connection; without what it never will take."""
-        kept = {key: handle for key, handle in self._sent.items() if self._outgoing[handle].taken}
-        self._sent = kept
-        for handle, one in list(self._outgoing.items()):
-            if one.taken:
-                continue
-            try:
-                check_packet_bytes(one.topic, len(one.payload), self._packet_bytes)
-            except LocalProtocolError as error:
-                logger.error("not_sent=%r", str(error))
-                del self._outgoing[handle]
-                self._put(Published(handle=handle, refused=str(error)))
-            else:
-                self._send(handle, connection)
 
     def _begin(self, *, first: bool = False) -> _Line:
         line = _Line()
@@ -391,7 +344,7 @@ class MqttTransport:
         connection = line.connection
         if line.thread is not None and not line.thread.is_alive():
             return "the network thread has died"
-        if connection is not None and time.monotonic() - connection.beat_s > self._hang_s:
+        if connection is not None and connection.silent_s > self._hang_s:
             return f"the network thread hangs at: {connection.stage}"
         return ""
 

@@ -175,8 +175,8 @@ def break_off(transport: MqttTransport) -> None:
     """What a lost link does to a connection: neither end says anything."""
     connection = transport._open
     assert connection is not None
-    assert connection._socket is not None
-    connection._socket.shutdown(socket.SHUT_RDWR)
+    assert connection._dial._socket is not None
+    connection._dial._socket.shutdown(socket.SHUT_RDWR)
 
 
 def wait_for(step: Callable[[], T | None], what: str) -> T:

@@ -19,6 +19,7 @@ from harness import break_off, next_event, wait_for
 from real_mosquitto import Mosquitto, tls_lines
 
 from fedsparse.errors import TransportError
+from fedsparse.transport import connection
 from fedsparse.transport.base import Connected, Disconnected
 from fedsparse.transport.config import BrokerConfig, TlsConfig
 from fedsparse.transport.mqtt import MqttTransport
@@ -177,6 +178,23 @@ def test_a_device_of_another_fleet_is_told(
     said = refusal(fleet.config(fleet.broker().port, pair, protocol=protocol))
     assert f"the broker refuses our certificate {pair.certificate}" in said
     assert "enrol the device with this fleet" in said
+
+
+def test_a_refusal_that_comes_before_we_have_said_anything_is_heard(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The broker has closed the connection when we write: what it said is read all the same."""
+    gone = threading.Event()
+    send = connection._Client._sock_send
+
+    def late(client: connection._Client, data: bytes | bytearray) -> int:
+        gone.wait(0.05)  # never set: the broker is faster than that
+        return send(client, data)
+
+    monkeypatch.setattr(connection._Client, "_sock_send", late)
+    config = fleet.config(fleet.broker(crl=fleet.authority.revoke(fleet.pi)).port)
+    for _ in range(8):
+        assert "it is revoked" in refusal(config)
 
 
 def test_a_device_that_signed_its_certificate_itself_is_told(fleet: Fleet) -> None:
