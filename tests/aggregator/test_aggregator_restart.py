@@ -118,6 +118,26 @@ def test_a_broker_that_is_away_until_no_more_is_queued_for_it_ends_no_job(
     assert content_of(world) == content_of(calm)
 
 
+def test_an_offer_that_could_not_be_sent_is_sent_again(tmp_path: Path) -> None:
+    """The connection stays: nothing but the aggregator itself brings the round to the devices."""
+    world = small_world(tmp_path, "world", "pdst")
+
+    def fill() -> None:
+        world.queue_is_full = True
+        world.at_tick[world.ticks + 60] = drain
+
+    def drain() -> None:
+        assert len(world.events("round_opened")) == 2  # it could not be sent
+        world.queue_is_full = False
+
+    world.when(lambda: len(world.events("task_sent")) == 2, fill)
+    world.run()
+    assert [event["updates"] for event in world.events("round_closed")] == [2, 2, 2, 2]
+    calm = small_world(tmp_path, "calm", "pdst")
+    calm.run()
+    assert content_of(world) == content_of(calm)
+
+
 def test_a_finished_job_that_is_started_again_is_still_finished(tmp_path: Path) -> None:
     world = small_world(tmp_path, "world", "spdst")
     world.run()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
+import statistics
+import time
 
 import pytest
 from server_round_scenes import LEVELS, digest, policy, ready, training
@@ -307,10 +309,11 @@ def test_a_round_closes_when_everyone_has_delivered() -> None:
 
 @pytest.mark.parametrize(
     ("quorum", "cohort", "enough"),
-    [(1.0, 3, 3), (0.7, 10, 7), (0.1, 30, 3), (0.5, 3, 2), (0.01, 3, 1)],
+    # As floats, 0.07 * 100 is more than 7, and 0.55 * 100 more than 55.
+    [(1.0, 3, 3), (0.7, 10, 7), (0.5, 3, 2), (0.01, 3, 1), (0.07, 100, 7), (0.55, 100, 55)],
 )
 def test_a_quorum_of_updates_closes_a_round(quorum: float, cohort: int, enough: int) -> None:
-    names = [f"d{number:02}" for number in range(cohort)]
+    names = [f"d{number:03}" for number in range(cohort)]
     machine = training(dict.fromkeys(names, 0.1), quorum=quorum)
     for name in names[: enough - 1]:
         assert machine.stored({name: digest(name)}, 1.0) == []
@@ -319,6 +322,24 @@ def test_a_quorum_of_updates_closes_a_round(quorum: float, cohort: int, enough: 
     assert machine.stored({last: digest(last)}, 2.0) == [closed]
     if enough < cohort:
         assert machine.verdict(names[-1], 1, digest("z")) is Verdict.LATE
+
+
+def seconds_of_an_update(cohort: int) -> float:
+    """Of the processor, for one update and what follows it in a cohort of so many; the median."""
+    names = [f"d{number:05}" for number in range(cohort)]
+    machine, name, times = training(dict.fromkeys(names, 0.1)), digest("update"), list[float]()
+    for device in names[:200]:
+        began = time.thread_time()
+        machine.stored(device, name, 1.0)
+        machine.tick(1.0)
+        machine.next_tick_s(1.0)
+        times.append(time.thread_time() - began)
+    return statistics.median(times)
+
+
+def test_an_update_costs_a_large_cohort_no_more_than_a_small_one() -> None:
+    small, large = (min(seconds_of_an_update(cohort) for _ in range(3)) for cohort in (300, 6_000))
+    assert large < 5 * small  # 20 times as many devices
 
 
 def test_failures_are_no_part_of_a_quorum() -> None:
