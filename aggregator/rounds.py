@@ -26,14 +26,15 @@ from aggregator.sending import Sender
 from aggregator.spool import Spool
 from aggregator.tasks import Addressee
 from aggregator.traffic import Traffic
+from aggregator.updates import read_update
 from fedsparse.body import Body
-from fedsparse.errors import LocalProtocolError, RemoteProtocolError
+from fedsparse.errors import LocalProtocolError
 from fedsparse.plan import Plan
 from fedsparse.rounds import server
 from fedsparse.rounds.server import Phase, ServerRounds
 from fedsparse.transport.base import Connected, Disconnected
 from fedsparse.transport.channel import Announced, Channel, ChannelEvent, Delivered, Rejected
-from fedsparse.wire.messages import Failure, Need, Offer, Ready, Status, Update, Verdict
+from fedsparse.wire.messages import Failure, Need, Offer, Ready, Status, Update
 
 log = logging.getLogger("aggregator")
 
@@ -85,9 +86,19 @@ class Aggregator:
         self._disk = DiskWatch(Reserve.of(job.output, plan), events)
         redo_damaged(job, plan, self._course, self._spool, jobs, events)
         self._machine = ServerRounds(job.policy, started=self._course.resumed)
-        self._intake = Intake(plan, self._spool)
         self._traffic = Traffic(channel)
         self._sender = Sender(job, plan, graph, self._course, channel, self._traffic, events)
+        self._intake = Intake(
+            self._spool,
+            self._machine,
+            self._sender,
+            check=self._check,
+            perform=self._perform,
+            stored=self._stored,
+            rejected=self._reject,
+            failed=lambda error: self._disk.failed(error, self._clock(), vital=False),
+            clock=clock,
+        )
         self._statuses = Statuses()
         self._measured: list[Measured] = []
         self._opened_s = self._tell_s = 0.0
@@ -158,7 +169,7 @@ class Aggregator:
         self._on_event(self._channel.poll(wait_s))
         while self._intake and not self._intake.is_full and (event := self._next_at_once()):
             self._on_event(event)
-        self._commit()
+        self._intake.commit()
         self._perform(self._machine.tick(self._clock()))
         self._scores.tell(wait=False)
         self._tell_of_waiting()
@@ -378,9 +389,9 @@ class Aggregator:
     def _on_message(self, delivered: Delivered) -> None:
         device, message = delivered.device, delivered.message
         if isinstance(message, Update) and message.job == self._job.name:
-            self._on_update(device, message, delivered.body)
+            self._intake.take(device, message, delivered.body)
             return
-        self._commit()  # in the order in which they came: the round may close over it
+        self._intake.commit()  # in the order in which they came: the round may close over it
         if isinstance(message, Status):
             self._on_status(device, message)
             return
@@ -395,6 +406,14 @@ class Aggregator:
                 self._perform(self._machine.failed(device, round_id, self._clock()))
             case Need():
                 self._on_need(device, message)
+
+    def _on_announced(self, announced: Announced) -> None:
+        """Have the body of an update come where it is wanted; else that is said before it is."""
+        device, update = announced.device, announced.message
+        if not isinstance(update, Update) or update.job != self._job.name:
+            self._reject(device, f"a body of a {type(update).__name__} that nobody wants")
+        elif self._intake.wants(device, update, announced.absent.digest):
+            self._channel.accept(announced)
 
     def _on_status(self, device: str, status: Status) -> None:
         for event, fields in self._statuses.news(status):
@@ -413,70 +432,18 @@ class Aggregator:
         if need.what == "mask" and level is not None:
             self._send_task(Addressee(device=device, level=level, held=()))
 
-    def _on_announced(self, announced: Announced) -> None:
-        """Have the body of an update come where it is wanted; else say so before it is sent."""
-        device, update = announced.device, announced.message
-        if not isinstance(update, Update) or update.job != self._job.name:
-            self._reject(device, f"a body of a {type(update).__name__} that nobody wants")
-            return
-        digest = announced.absent.digest
-        verdict = self._machine.verdict(device, update.round_id, digest)
-        if verdict is None:
-            self._channel.accept(announced)
-        else:
-            self._answer(device, update, digest, verdict, _unasked(update, verdict))
+    def _check(self, device: str, update: Update, body: Body) -> None:
+        """Check what a device of the cohort sent against what it was asked for."""
+        given = self._course.open_round.cohort[device]
+        asked = self._asking.of(device, given.level, given.num_examples)
+        read_update(self._plan, asked, update, body.read())
 
-    def _on_update(self, device: str, update: Update, body: Body) -> None:
-        """Take an update that is wanted and good, or say at once what becomes of it."""
-        if device in self._intake:
-            self._commit()
-        verdict = self._machine.verdict(device, update.round_id, body.digest)
-        reason = _unasked(update, verdict)
-        if verdict is None:
-            given = self._course.open_round.cohort[device]
-            asked = self._asking.of(device, given.level, given.num_examples)
-            try:
-                self._intake.take(device, update, body, asked)
-            except RemoteProtocolError as error:
-                verdict, reason = Verdict.REJECTED, str(error)
-            except OSError as error:  # it has no receipt, and comes again
-                self._disk.failed(error, self._clock())
-        if verdict is not None:
-            self._answer(device, update, body.digest, verdict, reason)
-
-    def _answer(
-        self, device: str, update: Update, digest: str, verdict: Verdict, reason: str
-    ) -> None:
-        """The receipt of an update that is not to be stored, or is already."""
-        self._sender.receipt(device, update.round_id, digest, verdict, reason)
-        if verdict is Verdict.REJECTED:
-            self._reject(device, reason)
-            self._commit()
-            self._perform(self._machine.failed(device, update.round_id, self._clock()))
-
-    def _commit(self) -> None:
-        """Store the batch; then its devices get their receipts, and the round may close."""
-        if not self._intake:
-            return
-        try:
-            taken = self._intake.commit()
-        except OSError as error:
-            self._disk.failed(error, self._clock(), vital=False)
-            return
-        for one in taken:
-            self._sender.receipt(one.device, one.update.round_id, one.digest, Verdict.ACCEPTED)
-            self._traffic.of(one.device).received(one.update.parts)
-            self._measured.append(measured(one.update))
-            self._events.write("update", device=one.device, **update_fields(one.update))
-        stored = {one.device: one.digest for one in taken}
-        self._perform(self._machine.stored(stored, self._clock()))
+    def _stored(self, device: str, update: Update) -> None:
+        """An update is on the disk."""
+        self._traffic.of(device).received(update.parts)
+        self._measured.append(measured(update))
+        self._events.write("update", device=device, **update_fields(update))
 
     def _reject(self, device: str, reason: str) -> None:
         log.warning("rejected=%s reason=%r", device or "unknown", reason)
         self._events.write("rejected", device=device, reason=reason)
-
-
-def _unasked(update: Update, verdict: Verdict | None) -> str:
-    if verdict is not Verdict.REJECTED:
-        return ""
-    return f"an update for round {update.round_id} that was not asked for"
