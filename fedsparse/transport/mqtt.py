@@ -128,7 +128,7 @@ class MqttTransport:
         self._rng = rng or random.Random()  # noqa: S311 (no secret)
         self._events: queue.Queue[_Queued] = queue.Queue()
         self._connection = 0
-        self._handed_out: _Receipt | None = None
+        self._handed_out: list[_Receipt] = []
         self._filters: list[str] = []
         self._answered = threading.Event()
         self._refusal = ""
@@ -209,14 +209,20 @@ class MqttTransport:
             )
         return info.mid
 
-    def receive(self, timeout_s: float) -> Event | None:
-        """The next event, or None when none came in time; the one before is then acknowledged."""
+    def receive(self, timeout_s: float, *, hold: bool = False) -> Event | None:
+        """The next event, or None when none came in time.
+
+        The ones before are then acknowledged, unless held.
+        """
         self._watch_thread()
-        self._acknowledge()
+        if not hold:
+            self._acknowledge()
         try:
-            event, self._handed_out = self._events.get(timeout=max(0.0, timeout_s))
+            event, receipt = self._events.get(timeout=max(0.0, timeout_s))
         except queue.Empty:
             return None
+        if receipt is not None:
+            self._handed_out.append(receipt)
         return event
 
     def close(self) -> None:
@@ -231,9 +237,10 @@ class MqttTransport:
 
     def _acknowledge(self) -> None:
         """Of a connection that is gone nothing: the broker sends it again, or has forgotten us."""
-        receipt, self._handed_out = self._handed_out, None
-        if receipt is not None and receipt.connection == self._connection:
-            self._client.ack(receipt.packet_id, QOS)
+        receipts, self._handed_out = self._handed_out, []
+        for receipt in receipts:
+            if receipt.connection == self._connection:
+                self._client.ack(receipt.packet_id, QOS)
 
     def _watch_thread(self) -> None:
         if not self._started or not self._client.ended:

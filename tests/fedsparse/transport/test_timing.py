@@ -58,7 +58,7 @@ class Line:
         self.published.append((len(self.published), len(payload)))
         return len(self.published) - 1
 
-    def receive(self, timeout_s: float) -> Event | None:
+    def receive(self, timeout_s: float, *, hold: bool = False) -> Event | None:
         return self._events.popleft() if self._events else None
 
     def happens(self, event: Event, after_s: float = 0.0) -> None:
