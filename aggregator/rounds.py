@@ -176,7 +176,7 @@ class Aggregator:
 
     def _next_at_once(self) -> ChannelEvent | None:
         """What has come already, for the batch that is being made up."""
-        return self._channel.poll(0.0)
+        return self._channel.poll(0.0, hold=True)
 
     def _on_event(self, event: ChannelEvent | None) -> None:
         match event:

@@ -98,11 +98,11 @@ class GatewayTransport(MemoryTransport):
             raise TransportError("too many payloads wait for the broker")
         return super().publish(topic, payload, retain=retain)
 
-    def receive(self, timeout_s: float) -> Event | None:
-        event = super().receive(timeout_s)
+    def receive(self, timeout_s: float, *, hold: bool = False) -> Event | None:
+        event = super().receive(timeout_s, hold=hold)
         if event is None:
             self._world.pass_time()
-            event = super().receive(timeout_s)
+            event = super().receive(timeout_s, hold=hold)
         return event
 
 

@@ -11,7 +11,7 @@ from job_world import LEVELS, GatewayTransport, World, build_world, content_of
 
 from aggregator.job import CohortConfig, MethodConfig
 from fedsparse.wire.headers import decode_message
-from fedsparse.wire.messages import Receipt
+from fedsparse.wire.messages import Receipt, Update
 
 
 def world_of(tmp_path: Path, label: str, devices: int = 40, **cohort: Any) -> World:  # noqa: ANN401
@@ -91,3 +91,21 @@ def test_a_message_that_came_twice_within_a_batch_is_stored_once(tmp_path: Path)
     assert content_of(world) == content_of(calm)
     assert [event["updates"] for event in world.events("round_closed")] == [6, 6, 6]
     assert len(world.events("update")) == 18
+
+
+def test_the_broker_keeps_updates_until_they_are_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are acknowledged a batch at a time, as they are stored."""
+    world = world_of(tmp_path, "world", devices=12)
+    unacknowledged: list[int] = []
+
+    def look(descriptor: int) -> None:
+        (session,) = (one for name, one in world.broker._sessions.items() if name == "gateway")
+        assert session.client is not None
+        held = [one.payload for one in session.client.unacknowledged]
+        unacknowledged.append(sum(isinstance(decode_message(one)[0], Update) for one in held))
+
+    monkeypatch.setattr(os, "fdatasync", look)
+    world.run()
+    assert unacknowledged == [12, 12, 12]
