@@ -1,22 +1,24 @@
 """The job on disk: after every round, so that an aggregator that was killed goes on.
 
-<output>/checkpoint.npz   weights, masks, and the round that comes next
-<output>/round.json       the open round: how often it was offered, and its cohort
+    <output>/checkpoints/<round>.npz   weights and masks with which that round begins
+
+The two newest are kept: a damaged one is made again from the one before it and the updates of the
+round between. The comment at the end of each file is the SHA-256 of what precedes it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
-import math
 import struct
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -28,8 +30,9 @@ from fedsparse.plan import Plan
 from fedsparse.types import Float32Array, Weights
 from fedsparse.wire.messages import Stage
 
-CHECKPOINT: Final = "checkpoint.npz"
-ROUND: Final = "round.json"
+CHECKPOINTS: Final = "checkpoints"
+GENERATIONS: Final = 2
+SEAL_BYTES: Final = 64  # SHA-256 in hexadecimal
 # What numpy, zipfile and json raise over damaged bytes.
 UNREADABLE: Final = (
     OSError, ValueError, TypeError, KeyError, AttributeError, SyntaxError, EOFError, RuntimeError,
@@ -59,28 +62,8 @@ class Checkpoint:
     own_masks: dict[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OpenRound:
-    """The round that is open.
-
-    Attributes:
-        round_id: its number.
-        attempt: how often it was offered before.
-        repeats: how often it ended without an update before; each time with other random draws.
-        cohort: who takes part, and at which level.
-        closes_at_s: its deadline, as this host's calendar has it (Unix time); None before it has a
-            cohort.
-    """
-
-    round_id: int
-    attempt: int
-    repeats: int = 0
-    cohort: dict[str, float] = field(default_factory=dict)
-    closes_at_s: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.closes_at_s is not None and not math.isfinite(self.closes_at_s):
-            raise ValueError(f"closes_at_s is a time, not {self.closes_at_s}")
+class DamagedError(ConfigError):
+    """A checkpoint cannot be read; the message names it."""
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
@@ -111,21 +94,70 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
         masks=np.stack([np.packbits(checkpoint.state.masks[level]) for level in levels]),
         statistics=np.asarray([statistics[level] for level in sorted(statistics)], np.float32),
     )
-    write_durably(folder / CHECKPOINT, buffer.getbuffer())
+    write_durably(path_of(folder, checkpoint.round_id), _sealed(buffer.getvalue()))
+
+
+def path_of(folder: Path, round_id: int) -> Path:
+    """Of the checkpoint with which a round begins."""
+    return folder / CHECKPOINTS / f"{round_id}.npz"
+
+
+def generations(folder: Path) -> list[int]:
+    """The rounds of which there are checkpoints, newest first."""
+    names = [path.stem for path in (folder / CHECKPOINTS).glob("*.npz")]
+    return sorted((int(name) for name in names if name.isdigit()), reverse=True)
+
+
+def forget_old(folder: Path) -> None:
+    """Remove checkpoints that none but older ones need."""
+    for round_id in generations(folder)[GENERATIONS:]:
+        path_of(folder, round_id).unlink()
 
 
 def load_checkpoint(folder: Path, plan: Plan, job: str, method: str) -> Checkpoint | None:
-    """The job's checkpoint; None where the job has not begun.
+    """The newest undamaged checkpoint of the job; None where it has not begun.
 
     Raises:
-        ConfigError: the folder holds another job's checkpoint, or a damaged one.
+        ConfigError: the folder holds another job's checkpoint, or nothing but damaged ones.
     """
-    path = folder / CHECKPOINT
-    if not path.exists():
-        return None
+    errors = []
+    for round_id in generations(folder):
+        try:
+            return _read(path_of(folder, round_id), plan, (job, method, plan.digest))
+        except DamagedError as error:
+            errors.append(error)
+    if errors:
+        raise errors[0]
+    return None
+
+
+def _check_owner(folder: Path, about: Mapping[str, Any], wanted: tuple[str, str, str]) -> None:
+    job, method = about["job"], about["method"]
+    if (job, method, about["plan_digest"]) != wanted:
+        raise ConfigError(
+            f"{folder} belongs to the job '{job}' ({method}) with another plan or method: choose "
+            "another `output` in job.toml, or move the folder away"
+        )
+
+
+def _sealed(archive: bytes) -> bytes:
+    """A zip file with its own SHA-256 as its comment; any reader of such files reads it."""
+    head = archive[:-2] + SEAL_BYTES.to_bytes(2, "little")  # the length of the comment
+    return head + hashlib.sha256(head).hexdigest().encode()
+
+
+def _unsealed(data: bytes) -> io.BytesIO:
+    head, seal = data[:-SEAL_BYTES], data[-SEAL_BYTES:]
+    if hashlib.sha256(head).hexdigest().encode() != seal:
+        raise ValueError("its checksum is wrong")
+    return io.BytesIO(data)
+
+
+def _read(path: Path, plan: Plan, wanted: tuple[str, str, str]) -> Checkpoint:
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        with np.load(_unsealed(path.read_bytes()), allow_pickle=False) as arrays:
             about = json.loads(arrays["about"].tobytes())
+            _check_owner(path.parent, about, wanted)
             bits = np.unpackbits(arrays["masks"], axis=1, count=plan.num_prunable)
             state = ServerState(
                 weights=Weights(prunable=arrays["prunable"], dense=arrays["dense"]),
@@ -138,7 +170,7 @@ def load_checkpoint(folder: Path, plan: Plan, job: str, method: str) -> Checkpoi
                 pretrained=about["pretrained"],
                 statistics=_statistics(plan, about["levels_with_statistics"], arrays["statistics"]),
             )
-        found = Checkpoint(
+        return Checkpoint(
             job=about["job"],
             method=about["method"],
             plan_digest=about["plan_digest"],
@@ -149,16 +181,10 @@ def load_checkpoint(folder: Path, plan: Plan, job: str, method: str) -> Checkpoi
             own_masks=dict(about["own_masks"]),
         )
     except UNREADABLE as error:
-        raise ConfigError(
-            f"{path} is damaged ({error}); move it away to begin the job afresh"
+        raise DamagedError(
+            f"{path} is damaged ({error}); move it away to go on from an older one, or to begin "
+            "the job afresh where there is none"
         ) from error
-    wanted = (job, method, plan.digest)
-    if (found.job, found.method, found.plan_digest) != wanted:
-        raise ConfigError(
-            f"{path} belongs to the job '{found.job}' ({found.method}) with another plan or "
-            f"method: choose another `output` in job.toml, or move the folder away"
-        )
-    return found
 
 
 def _statistics(plan: Plan, levels: Sequence[float], rows: Float32Array) -> LevelStatistics | None:
@@ -167,16 +193,3 @@ def _statistics(plan: Plan, levels: Sequence[float], rows: Float32Array) -> Leve
         return None
     values = {float(level): row for level, row in zip(levels, rows, strict=True)}
     return LevelStatistics(positions=running_positions(plan), values=values)
-
-
-def save_round(folder: Path, current: OpenRound) -> None:
-    """Note the open round durably."""
-    write_durably(folder / ROUND, json.dumps(asdict(current)).encode())
-
-
-def load_round(folder: Path) -> OpenRound | None:
-    """The round that was open when the aggregator ended; None where that is not known."""
-    try:
-        return OpenRound(**json.loads((folder / ROUND).read_bytes()))
-    except (OSError, ValueError, TypeError):
-        return None

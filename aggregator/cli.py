@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import logging
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime, timezone
@@ -16,6 +17,9 @@ from aggregator.models.graph_file import graph_to_onnx, load_graph
 from aggregator.models.to_onnx import to_onnx
 from aggregator.models.weights import tensors_by_name
 from aggregator.rounds import Aggregator
+from aggregator.run import run_in
+from aggregator.store.database import FLEET, Store, open_store
+from aggregator.store.jobs import StoredJob, enter_job
 from aggregator.updates import largest_update_bytes
 from fedsparse.config import load
 from fedsparse.durable import write_durably
@@ -56,7 +60,7 @@ def serve(path: Path) -> int:
         raise ConfigError(f"output {job.output}: cannot be created: {error}") from error
     try:
         with _alone(job.output):
-            return _run(job, plan)
+            return _run(job, plan, _where(job, path))
     except OSError as error:
         raise ConfigError(
             f"output {job.output}: {error}; make room or mend the disk, then start the job "
@@ -64,9 +68,16 @@ def serve(path: Path) -> int:
         ) from error
 
 
-def _run(job: JobConfig, plan: Plan) -> int:
+def _where(job: JobConfig, path: Path) -> str | Path:
+    """The fleet's store; a file is named as seen from the job's."""
+    if not job.store:
+        return job.output / FLEET
+    return job.store if "://" in job.store else path.resolve().parent / job.store
+
+
+def _run(job: JobConfig, plan: Plan, where: str | Path) -> int:
     with _trust(job) as trust:
-        return _run_trusting(job, plan, trust)
+        return _run_trusting(job, plan, where, trust)
 
 
 def _trust(job: JobConfig) -> AbstractContextManager[Trust | None]:
@@ -77,7 +88,7 @@ def _trust(job: JobConfig) -> AbstractContextManager[Trust | None]:
     return trust_in_fleet(job.fleet)
 
 
-def _run_trusting(job: JobConfig, plan: Plan, trust: Trust | None) -> int:
+def _run_trusting(job: JobConfig, plan: Plan, where: str | Path, trust: Trust | None) -> int:
     transport = MqttTransport(job.broker, client_id=f"gateway/{job.site}/{job.name}")
     channel = Channel(
         transport,
@@ -86,9 +97,15 @@ def _run_trusting(job: JobConfig, plan: Plan, trust: Trust | None) -> int:
         options=ChannelOptions(limits=Limits(transfer_bytes=largest_update_bytes(plan))),
         trust=trust,
     )
-    with stopped_by_signals(), EventLog(job.output / EVENTS) as events:
+    with (
+        stopped_by_signals(),
+        EventLog(job.output / EVENTS) as events,
+        open_store(where) as store,
+    ):
         try:
-            aggregator = Aggregator(job, plan, channel, events)
+            if store.recovered:
+                events.write("store_recovered", reason=store.recovered)
+            aggregator = Aggregator(job, plan, channel, events, notes_of(job, plan, store))
             channel.start()
             aggregator.run()
             _finish(job, plan, aggregator, events)
@@ -98,6 +115,22 @@ def _run_trusting(job: JobConfig, plan: Plan, trust: Trust | None) -> int:
         finally:
             channel.close()
     return EXIT_DONE
+
+
+def notes_of(job: JobConfig, plan: Plan, store: Store) -> StoredJob:
+    """What the store knows of the run in the job's folder."""
+    now_ms = round(time.time() * 1000)
+    run = run_in(job.output, now_ms)
+    with store.writing() as db:
+        job_id = enter_job(
+            db,
+            run=run.number,
+            name=job.name,
+            method=job.method.name,
+            plan_digest=plan.digest,
+            now_ms=run.started_ms,
+        )
+    return StoredJob(store, job_id)
 
 
 @contextmanager

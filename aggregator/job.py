@@ -160,6 +160,8 @@ class JobConfig:
         test_data: `.npz` with `x` and `y` on the gateway; None evaluates on devices' hold-outs.
         fleet: the folder of the fleet whose broker it is (docs/security.md), if it is on this
             machine: it then decides about `[broker]`.
+        store: the fleet's store: a file of SQLite, or the URL of a PostgreSQL database; by default
+            `fleet.db` in `output`. Jobs of one fleet may share one.
     """
 
     name: str
@@ -171,6 +173,7 @@ class JobConfig:
     weights: Path | None = None
     test_data: Path | None = None
     fleet: Path | None = None
+    store: str = ""
     broker: BrokerConfig = field(default_factory=BrokerConfig)
     method: MethodConfig = field(default_factory=MethodConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import random
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -20,10 +21,12 @@ from fedsparse.methods.state import ServerState
 from fedsparse.methods.statistics import LevelStatistics, running_positions
 from fedsparse.plan import Plan
 from fedsparse.sparsity.masks import counts_of
-from fedsparse.sparsity.packing import pack, unpack
+from fedsparse.sparsity.packing import mask_digest, pack, unpack
 from fedsparse.sparsity.values import encode_values
 from fedsparse.types import BoolArray, Float32Array, Weights
 from fedsparse.wire.messages import Stage
+
+log = logging.getLogger("aggregator")
 
 SHELF: Final = 32  # masks kept as bases of deltas: a few epochs of all levels
 
@@ -162,9 +165,13 @@ class GlobalModel:
         known = state.statistics or LevelStatistics(positions=running_positions(self.plan))
         return replace(state, statistics=known.followed_by(found))
 
-    def tidy(self) -> None:
-        """Remove the masks that nobody needs any more, once a checkpoint says so."""
-        self._own_folder.remove_all_but(self._own_masks.values())
+    def tidy(self, also_needed: Collection[str] = ()) -> None:
+        """Remove the masks that nobody needs any more, once a checkpoint says so.
+
+        Args:
+            also_needed: digests of devices' own masks that an earlier checkpoint names.
+        """
+        self._own_folder.remove_all_but({*self._own_masks.values(), *also_needed})
         self._shelf_folder.remove_all_but(self._shelf)
 
     def _replace(self, state: ServerState) -> None:
@@ -180,7 +187,11 @@ class GlobalModel:
         return mask
 
     def _put_on_shelf(self, mask: BoolArray) -> str:
-        digest = self._shelf_folder.save(mask)
+        digest = mask_digest(self.plan.digest, mask)
+        try:
+            self._shelf_folder.save(mask)
+        except OSError as error:  # of a present mask the checkpoint has a copy
+            log.warning("not_on_shelf=%s reason=%r", digest[:12], str(error))
         self._shelf.pop(digest, None)
         self._shelf[digest] = pack(mask)
         for old in list(self._shelf)[: max(0, len(self._shelf) - SHELF)]:

@@ -8,41 +8,42 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from aggregator.accumulate import Score, fold
+from aggregator.accumulate import Score
+from aggregator.bounded_diary import BoundedDiary
 from aggregator.course import Course
 from aggregator.devices import Statuses
-from aggregator.events import BoundedDiary, Diary
+from aggregator.disk import DISK_ERRORS, DiskWatch, Reserve
+from aggregator.events import Diary
+from aggregator.folding import Asking, fold_round
+from aggregator.intake import Intake
 from aggregator.job import JobConfig
 from aggregator.model import GlobalModel
 from aggregator.models.graph_file import load_graph
+from aggregator.open_round import Assignment, JobStore
+from aggregator.recovery import redo_damaged, tell_damage
 from aggregator.report import Measured, RoundReport, Waiting, measured, ready_fields, update_fields
 from aggregator.scoring import ScoreKeeper, Scores, Scoring, Unscored, open_scoring
+from aggregator.sending import Sender
 from aggregator.spool import Spool
-from aggregator.tasks import Addressee, encoding_of, make_task, plan_task
+from aggregator.tasks import Addressee
 from aggregator.traffic import Traffic
-from aggregator.updates import Asked, Contribution, read_update
-from fedsparse.body import NO_BODY, Body
-from fedsparse.errors import LocalProtocolError, RemoteProtocolError, TransportError
+from aggregator.updates import read_update
+from fedsparse.body import Body
+from fedsparse.errors import LocalProtocolError
 from fedsparse.plan import Plan
 from fedsparse.rounds import server
 from fedsparse.rounds.server import Phase, ServerRounds
 from fedsparse.transport.base import Connected, Disconnected
-from fedsparse.transport.channel import MAX_PEERS, Announced, Channel, Delivered, Rejected
-from fedsparse.transport.limiter import Telling
-from fedsparse.types import BoolArray
-from fedsparse.wire.messages import (
-    MAX_TEXT,
-    Failure,
-    Message,
-    Need,
-    Offer,
-    Ready,
-    Receipt,
-    Stage,
-    Status,
-    Update,
-    Verdict,
+from fedsparse.transport.channel import (
+    MAX_PEERS,
+    Announced,
+    Channel,
+    ChannelEvent,
+    Delivered,
+    Rejected,
 )
+from fedsparse.transport.limiter import Telling
+from fedsparse.wire.messages import Failure, Need, Offer, Ready, Status, Update
 
 log = logging.getLogger("aggregator")
 
@@ -57,12 +58,14 @@ class Aggregator:
         job, plan: what is trained.
         channel: the way to the devices.
         events: the job's diary.
+        jobs: keeps what a restarted aggregator must know beside the checkpoints.
         scoring: says how good the model is; by default as the job wants it.
         clock: seconds that never go back.
         calendar: seconds since 1970, which may jump.
 
     Raises:
         ConfigError: the output folder holds another job, or a file of the job is invalid.
+        StoreError, OSError: the disk takes nothing.
     """
 
     def __init__(
@@ -71,6 +74,7 @@ class Aggregator:
         plan: Plan,
         channel: Channel,
         events: Diary,
+        jobs: JobStore,
         *,
         scoring: Scoring | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -83,20 +87,34 @@ class Aggregator:
         self._clock = clock
         self._calendar = calendar
         graph = load_graph(job.plan, plan)
-        self._graph = graph.to_bytes() if graph is not None else b""
         scoring = scoring or open_scoring(job, plan, graph if plan.is_opaque else None)
         self._scores = ScoreKeeper(scoring, events)
-        self._course = Course(job, plan, evaluate_on_devices=self._scores.on_devices)
-        self._machine = ServerRounds(job.policy, started=self._course.resumed)
+        on_devices = self._scores.on_devices
+        self._course = Course(job, plan, jobs, evaluate_on_devices=on_devices, calendar=calendar)
         self._spool = Spool(job.output / "spool")
+        self._disk = DiskWatch(Reserve.of(job.output, plan), events)
+        redo_damaged(job, plan, self._course, self._spool, jobs, events)
+        self._machine = ServerRounds(job.policy, started=self._course.resumed)
         self._traffic = Traffic(channel)
+        self._sender = Sender(job, plan, graph, self._course, channel, self._traffic, events)
+        self._intake = Intake(
+            self._spool,
+            self._machine,
+            self._sender,
+            check=self._check,
+            perform=self._perform,
+            stored=self._stored,
+            rejected=self._reject,
+            failed=lambda error: self._disk.failed(error, self._clock(), vital=False),
+            clock=clock,
+        )
         self._statuses = Statuses()
         self._telling = Telling(MAX_PEERS, clock, at_once=20, per_s=1 / 30)
-        self._asked: dict[str, Asked] = {}
         self._measured: list[Measured] = []
         self._opened_s = self._tell_s = 0.0
         self._offer_again_s = math.inf  # where it could not be sent
         self._reopen_s = math.inf
+        self._unclosed: tuple[str, ...] | None = None  # devices of a round that awaits room
 
     @property
     def done(self) -> bool:
@@ -147,17 +165,31 @@ class Aggregator:
             self._scores.close()
 
     def step(self) -> None:
-        """Wait for the next thing to happen, and deal with it."""
+        """Wait for the next thing to happen, and deal with it and what else has come meanwhile."""
         now_s = self._clock()
         if now_s >= self._reopen_s:
             self._reopen_s = math.inf
             self._open()
         if now_s >= self._offer_again_s:
             self._announce()
-        wait_s = min(
-            LONGEST_WAIT_S, self._machine.next_tick_s(now_s), max(0.0, self._reopen_s - now_s)
-        )
-        match self._channel.poll(wait_s):
+        if now_s >= self._disk.retry_at_s:
+            self._try_again()
+        due_s = min(self._reopen_s, self._disk.retry_at_s) - now_s
+        wait_s = min(LONGEST_WAIT_S, self._machine.next_tick_s(now_s), max(0.0, due_s))
+        self._on_event(self._channel.poll(wait_s))
+        while self._intake and not self._intake.is_full and (event := self._next_at_once()):
+            self._on_event(event)
+        self._intake.commit()
+        self._perform(self._machine.tick(self._clock()))
+        self._scores.tell(wait=False)
+        self._tell_of_waiting()
+
+    def _next_at_once(self) -> ChannelEvent | None:
+        """What has come already, for the batch that is being made up."""
+        return self._channel.poll(0.0, hold=True)
+
+    def _on_event(self, event: ChannelEvent | None) -> None:
+        match event:
             case Announced() as announced:
                 self._on_announced(announced)
             case Delivered() as delivered:
@@ -169,9 +201,6 @@ class Aggregator:
             case Connected():
                 log.info("broker=connected")
                 self._announce()  # a broker that was killed has forgotten what it retained
-        self._perform(self._machine.tick(self._clock()))
-        self._scores.tell(wait=False)
-        self._tell_of_waiting()
 
     def _tell_of_waiting(self) -> None:
         """A round that does not start says so from time to time, and whom it lacks."""
@@ -192,9 +221,9 @@ class Aggregator:
         """Offer the present round to all devices."""
         self._opened_s = self._clock()
         self._tell_s = self._opened_s + self._job.cohort.gather_s
-        self._asked, self._measured = {}, []
+        self._measured = []
         now, left_s = self._course.round, self._left_s()
-        self._spool.clear(but=now.round_id)
+        self._spool.clear(but=(now.round_id - 1, now.round_id))
         offer = self._announce(left_s)
         if self.done:
             return
@@ -205,32 +234,20 @@ class Aggregator:
             stage=now.stage.value,
             levels=list(offer.levels),
         )
+        for damage in self._spool.open(now.round_id):
+            tell_damage(self._events, now.round_id, damage)
         cohort = self._course.open_round.cohort
-        self._asked = {device: self._ask(device, level) for device, level in cohort.items()}
-        stored = self._stored(now.round_id)
         self._perform(
             self._machine.open(
                 now.round_id,
                 now.stage,
                 offer.levels,
                 self._opened_s,
-                cohort=cohort,
-                delivered={device: stored[device] for device in stored if device in cohort},
+                cohort={device: one.level for device, one in cohort.items()},
+                delivered={d: digest for d, digest in self._spool.digests.items() if d in cohort},
                 seconds_left=left_s,
             )
         )
-
-    def _stored(self, round_id: int) -> dict[str, str]:
-        """Digests by device of the updates that are in the spool, undamaged."""
-        found = self._spool.digests(round_id)
-        for device in (name for name, digest in found.items() if digest is None):
-            self._tell_damaged(round_id, device, "its checksum is wrong")
-        return {device: digest for device, digest in found.items() if digest is not None}
-
-    def _tell_damaged(self, round_id: int, device: str, reason: str) -> None:
-        """An update that has its receipt is not lost without a word."""
-        log.error("round=%d update_damaged=%s reason=%r", round_id, device, reason)
-        self._events.write("update_damaged", round=round_id, device=device, reason=reason)
 
     def _left_s(self) -> float | None:
         """Of a round that was open when the aggregator ended; None of a new one.
@@ -251,20 +268,11 @@ class Aggregator:
             left_s: of the round; by default as the state machine has it.
         """
         now_s = self._clock()
-        left_s = self._machine.seconds_left(now_s) if left_s is None else left_s
-        offer = self._course.offer(max(0.001, left_s))
-        is_out = self._send(None, offer)
+        offer, is_out = self._sender.offer(
+            self._machine.seconds_left(now_s) if left_s is None else left_s
+        )
         self._offer_again_s = math.inf if is_out else now_s + LONGEST_WAIT_S
         return offer
-
-    def _send(self, device: str | None, message: Message, body: Body = NO_BODY) -> bool:
-        """Send; whether that could be taken. If not, the next offer makes devices ask for it."""
-        try:
-            self._channel.send(device, message, body)
-        except TransportError as error:
-            log.error("not_sent=%s to=%s reason=%r", type(message).__name__, device, str(error))
-            return False
-        return True
 
     # What the state machine asks for
 
@@ -273,82 +281,80 @@ class Aggregator:
         for effect in effects:
             match effect:
                 case server.Start(levels=levels):
-                    self._course.start(levels)
+                    self._start(levels)
                 case server.Assign(device=device, level=level):
                     if not cohort_noted:
-                        left_s = self._machine.seconds_left(self._clock())
-                        self._course.assigned(
-                            dict(self._machine.cohort()), self._calendar() + left_s
-                        )
+                        self._note_cohort()
                     cohort_noted = True
                     self._assign(device, level)
                 case server.SendPlan(device=device):
-                    task, text = plan_task(self._job, self._plan, self._course.round, self._graph)
-                    self._send(device, task, text)
-                    self._traffic.of(device).sent(task.parts)
+                    self._sender.plan(device)
                 case server.Close(devices=devices):
                     self._close(devices)
                 case server.Repeat():
                     self._repeat()
 
+    def _start(self, levels: tuple[float, ...]) -> None:
+        self._course.start(levels)
+        self._see_notes()
+
+    def _note_cohort(self) -> None:
+        """On the disk before the first task: a restarted aggregator goes on with the same one."""
+        before = self._course.open_round.cohort
+        if not before:
+            self._spool.begin(self._course.round.round_id)
+        cohort = {}
+        for device, level in self._machine.cohort().items():
+            answer = self._machine.answer(device)
+            number = answer.num_examples if answer is not None else before[device].num_examples
+            cohort[device] = Assignment(level=level, num_examples=number)
+        left_s = self._machine.seconds_left(self._clock())
+        self._course.assigned(cohort, self._calendar() + left_s)
+        self._see_notes()
+
+    def _see_notes(self) -> None:
+        """What could not be noted is to be noted later."""
+        if self._course.unnoted is not None:
+            self._disk.failed(self._course.unnoted, self._clock())
+
     def _assign(self, device: str, level: float) -> None:
         ready = self._machine.answer(device)
         if ready is None:
             raise LocalProtocolError(f"{device} has a task but gave no answer")
-        self._asked[device] = self._ask(device, level)
         self._send_task(Addressee(device=device, level=level, held=ready.held))
 
     def _send_task(self, to: Addressee) -> None:
-        seconds_left = max(0.001, self._machine.seconds_left(self._clock()))
-        task, body = make_task(self._job, self.model, self._course.round, to, seconds_left)
-        self._send(to.device, task, body)
-        self._traffic.of(to.device).sent(task.parts)
-        self._events.write("task_sent", round=task.round_id, device=to.device, level=to.level)
+        self._sender.task(to, self._machine.seconds_left(self._clock()))
 
-    def _ask(self, device: str, level: float) -> Asked:
-        stage = self._course.round.stage
-        digest = self.model.mask_for(device, level, stage)
-        encoding = encoding_of(self._job, self._course.round)
-        answer = self._machine.answer(device)
-        return Asked(
-            stage=stage,
-            level=level,
-            mask_digest=digest,
-            mask=lambda: self._known_mask(digest),
-            base=lambda: self.model.base_under(digest, level, encoding),
-            evolves=self._course.evolves,
-            salient=self.model.method.salient,
-            num_examples=answer.num_examples if answer is not None else None,
-        )
-
-    def _known_mask(self, digest: str) -> BoolArray:
-        mask = self.model.known_mask(digest)
-        if mask is None:
-            raise LocalProtocolError(f"the mask {digest[:12]} of an open task was forgotten")
-        return mask
+    @property
+    def _asking(self) -> Asking:
+        return Asking(job=self._job, plan=self._plan, model=self.model, now=self._course.round)
 
     def _close(self, devices: tuple[str, ...]) -> None:
-        """Fold the round, keep the result, and go on to the next.
+        """Fold the round, keep the result, and go on to the next; later where there is no room."""
+        self._unclosed = None
+        try:
+            self._fold(devices)
+        except DISK_ERRORS as error:
+            self._unclosed = devices
+            self._disk.failed(error, self._clock())
 
-        Where scoring takes longer than rounds do, it is waited for here: no deadline runs.
-        """
+    def _fold(self, devices: tuple[str, ...]) -> None:
+        """Where scoring takes longer than rounds do, it is waited for here: no deadline runs."""
         self._scores.tell(wait=True)
-        now = self._course.round
-        folded = fold(
-            self._plan,
+        now, cohort = self._course.round, len(self._course.open_round.cohort)
+        folded, parts = fold_round(
+            self._asking,
+            self._spool,
             devices,
-            self._read_from_spool,
-            self.model.state.weights,
-            evolved=self.model.method.own_masks and now.stage is Stage.TRAIN,
-            reference_compat=self.model.method.reference_compat,
-            level_statistics=self._job.method.level_statistics,
+            lambda damage: tell_damage(self._events, now.round_id, damage),
         )
         if not folded.reports:  # the disk has damaged them all
             self._machine.forget_closed()
             self._repeat()
             return
-        cohort = len(self._course.open_round.cohort)
-        changed = self._course.closed(folded)
+        changed = self._course.closed(folded, parts)
+        self._see_notes()
         report = RoundReport(
             now=now,
             wall_s=self._clock() - self._opened_s,
@@ -367,18 +373,6 @@ class Aggregator:
         """Begin to score the model that a round left."""
         self._scores.begin(Unscored(round_id=round_id, state=self.model.state, reported=reported))
 
-    def _read_from_spool(self, device: str) -> tuple[Update, Contribution] | None:
-        """What a device delivered; None where the disk has damaged it."""
-        round_id = self._course.round.round_id
-        try:
-            message, body = self._spool.load(round_id, device)
-            if not isinstance(message, Update):
-                raise RemoteProtocolError(f"a {type(message).__name__} is there in its place")
-            return message, read_update(self._plan, self._asked[device], message, body)
-        except (OSError, RemoteProtocolError) as error:
-            self._tell_damaged(round_id, device, str(error))
-            return None
-
     def _repeat(self) -> None:
         """Nobody delivered: offer the round again, a little later each time."""
         now = self._course.round
@@ -386,12 +380,28 @@ class Aggregator:
         log.warning("round=%d updates=0 again_in=%.1f", now.round_id, pause_s)
         self._events.write("round_repeated", round=now.round_id, again_in_s=pause_s)
         self._course.repeat()
+        self._see_notes()
         self._reopen_s = self._clock() + pause_s
+
+    def _try_again(self) -> None:
+        """Write what the disk did not take; once it does, devices are to send what it refused."""
+        if self._unclosed is not None:
+            self._close(self._unclosed)
+        if self._unclosed is None and self._course.unnoted is not None:
+            self._course.note()
+        behind = self._unclosed is not None or self._course.unnoted is not None
+        if not self._disk.try_again(self._clock(), behind=behind):
+            return
+        self._announce()
 
     # What devices say
 
     def _on_message(self, delivered: Delivered) -> None:
         device, message = delivered.device, delivered.message
+        if isinstance(message, Update) and message.job == self._job.name:
+            self._intake.take(device, message, delivered.body)
+            return
+        self._intake.commit()  # in the order in which they came: the round may close over it
         if isinstance(message, Status):
             self._on_status(device, message)
             return
@@ -401,13 +411,19 @@ class Aggregator:
         match message:
             case Ready():
                 self._on_ready(device, message)
-            case Update():
-                self._on_update(device, message, delivered.body)
             case Failure(round_id=round_id, reason=reason):
                 self._events.write("device_failed", round=round_id, device=device, reason=reason)
                 self._perform(self._machine.failed(device, round_id, self._clock()))
             case Need():
                 self._on_need(device, message)
+
+    def _on_announced(self, announced: Announced) -> None:
+        """Have the body of an update come where it is wanted; else that is said before it is."""
+        device, update = announced.device, announced.message
+        if not isinstance(update, Update) or update.job != self._job.name:
+            self._reject(device, f"a body of a {type(update).__name__} that nobody wants")
+        elif self._intake.wants(device, update, announced.absent.digest):
+            self._channel.accept(announced)
 
     def _on_status(self, device: str, status: Status) -> None:
         for event, fields in self._statuses.news(status):
@@ -426,66 +442,20 @@ class Aggregator:
         if need.what == "mask" and level is not None:
             self._send_task(Addressee(device=device, level=level, held=()))
 
-    def _on_announced(self, announced: Announced) -> None:
-        """Have the body of an update come where it is wanted; else say so before it is sent."""
-        device, update = announced.device, announced.message
-        if not isinstance(update, Update) or update.job != self._job.name:
-            self._reject(device, f"a body of a {type(update).__name__} that nobody wants")
-            return
-        digest = announced.absent.digest
-        verdict = self._machine.verdict(device, update.round_id, digest)
-        if verdict is None:
-            self._channel.accept(announced)
-        else:
-            self._answer(device, update, digest, verdict, _unasked(update, verdict))
+    def _check(self, device: str, update: Update, body: Body) -> None:
+        """Check what a device of the cohort sent against what it was asked for."""
+        given = self._course.open_round.cohort[device]
+        asked = self._asking.of(device, given.level, given.num_examples)
+        read_update(self._plan, asked, update, body.read())
 
-    def _on_update(self, device: str, update: Update, body: Body) -> None:
-        """Store an update that is wanted and good, then say what became of it."""
-        verdict = self._machine.verdict(device, update.round_id, body.digest)
-        if verdict is not None:
-            self._answer(device, update, body.digest, verdict, _unasked(update, verdict))
-            return
-        verdict, reason = self._take(device, update, body)
-        self._answer(device, update, body.digest, verdict, reason)
-        if verdict is Verdict.ACCEPTED:
-            self._traffic.of(device).received(update.parts)
-            self._measured.append(measured(update))
-            self._events.write("update", device=device, **update_fields(update))
-            self._perform(self._machine.stored(device, body.digest, self._clock()))
-
-    def _answer(
-        self, device: str, update: Update, digest: str, verdict: Verdict, reason: str
-    ) -> None:
-        """Send the receipt of an update."""
-        receipt = Receipt(
-            job=self._job.name,
-            round_id=update.round_id,
-            update_digest=digest,
-            verdict=verdict,
-            reason=reason[:MAX_TEXT],
-        )
-        self._send(device, receipt)
-        if verdict is Verdict.REJECTED:
-            self._reject(device, reason)
-            self._perform(self._machine.failed(device, update.round_id, self._clock()))
-
-    def _take(self, device: str, update: Update, body: Body) -> tuple[Verdict, str]:
-        """Check an update, and put it on the disk; a refusal says what is wrong with it."""
-        try:
-            read_update(self._plan, self._asked[device], update, body.read())
-        except RemoteProtocolError as error:
-            return Verdict.REJECTED, str(error)
-        self._spool.store(device, update, body)
-        return Verdict.ACCEPTED, ""
+    def _stored(self, device: str, update: Update) -> None:
+        """An update is on the disk."""
+        self._traffic.of(device).received(update.parts)
+        self._measured.append(measured(update))
+        self._events.write("update", device=device, **update_fields(update))
 
     def _reject(self, device: str, reason: str) -> None:
         if self._telling.of(device) is None:
             return  # of a flood few lines are told
         log.warning("rejected=%s reason=%r", device or "unknown", reason)
         self._events.write("rejected", device=device, reason=reason)
-
-
-def _unasked(update: Update, verdict: Verdict) -> str:
-    if verdict is not Verdict.REJECTED:
-        return ""
-    return f"an update for round {update.round_id} that was not asked for"

@@ -66,7 +66,16 @@ def write_secret(path: Path, data: bytes) -> None:
 
 def sync_folder(folder: Path) -> None:
     """Put names that were made, changed or removed in a folder on the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
+    sync_file(folder)
+
+
+def sync_file(path: Path) -> None:
+    """Put what was written into a file by anybody on the disk.
+
+    Raises:
+        OSError: the disk is full or at fault.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

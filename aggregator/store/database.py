@@ -20,6 +20,7 @@ log = logging.getLogger("aggregator.store")
 
 FLEET: Final = "fleet.db"
 BUSY_S: Final = 5.0  # for which another process may hold the store
+PRAGMAS: Final = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON")
 
 
 class Store:
@@ -144,7 +145,7 @@ def _configure(engine: Engine) -> None:
 
     def connected(connection: Any, entry: ConnectionPoolEntry) -> None:  # noqa: ANN401
         connection.isolation_level = None  # the driver begins no transactions of its own
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        for pragma in PRAGMAS:
             connection.execute(f"PRAGMA {pragma}").close()
 
     def begun(db: Connection) -> None:

@@ -111,7 +111,6 @@ rounds: Final = Table(
     metadata,
     _job(primary_key=True),
     Column("round_id", Integer, primary_key=True),
-    Column("stage", String(16), nullable=False),
     Column("attempt", Integer, nullable=False),
     Column("repeats", Integer, nullable=False),
     Column("opened_ms", BigInteger, nullable=False),
@@ -126,7 +125,7 @@ assignments: Final = Table(
     Column("round_id", Integer, primary_key=True),
     Column("device", String(64), primary_key=True),
     Column("level", Float, nullable=False),
-    Column("num_examples", BigInteger),  # that it said it has
+    Column("num_examples", BigInteger, nullable=False),  # that it said it has
 )
 
 updates: Final = Table(
@@ -139,7 +138,6 @@ updates: Final = Table(
     Column("level", Float, nullable=False),
     Column("digest", String(64), nullable=False),
     Column("num_examples", BigInteger, nullable=False),
-    Column("norm", Float),  # of its change of the values
 )
 
 # Misbehaviour

@@ -12,7 +12,7 @@ from typing import Final
 
 from sqlalchemy import Engine
 
-from fedsparse.durable import sync_folder
+from fedsparse.durable import sync_file, sync_folder
 
 log = logging.getLogger("aggregator.store")
 
@@ -75,7 +75,7 @@ class SqliteFile:
         try:
             with closing(engine.raw_connection()) as connection:
                 connection.cursor().execute("VACUUM INTO ?", (str(fresh),))
-            _sync(fresh)
+            sync_file(fresh)
             fresh.replace(self.backup)
         finally:
             fresh.unlink(missing_ok=True)
@@ -100,7 +100,7 @@ class SqliteFile:
         fresh = self.path.with_name(f".{self.path.name}.{os.getpid()}")
         fresh.write_bytes(self.backup.read_bytes())
         fresh.chmod(0o600)
-        _sync(fresh)
+        sync_file(fresh)
         fresh.replace(self.path)
         sync_folder(self.path.parent)
         fcntl.flock(self._lock, fcntl.LOCK_SH)
@@ -139,11 +139,3 @@ def damage_of(path: Path) -> str:
     except sqlite3.DatabaseError as error:
         return str(error)
     return "" if found == ["ok"] else "; ".join(found[:3])
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

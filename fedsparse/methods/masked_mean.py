@@ -30,15 +30,15 @@ class MaskedMean:
         self._sum = np.zeros(num_prunable, np.float64)
         self._examples = np.zeros(num_prunable, np.float64)
         self._dense_sum = np.zeros(num_dense, np.float64)
-        self._dense_examples = 0
+        self._dense_examples = 0.0
 
-    def add(self, kept_positions: IntArray, weights: Weights, num_examples: int) -> None:
+    def add(self, kept_positions: IntArray, weights: Weights, num_examples: float) -> None:
         """Add one update.
 
         Args:
             kept_positions: `(nnz,)`, the coordinates that it holds, each once.
             weights: prunable `(nnz,)`, dense `(num_dense,)`.
-            num_examples: its weight, positive.
+            num_examples: its weight, positive; less than it has where it is stale.
 
         Raises:
             ValueError: the shapes do not fit, or there are no examples.

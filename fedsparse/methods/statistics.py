@@ -60,9 +60,9 @@ class StatisticsMean:
     def __init__(self, plan: Plan) -> None:
         self._positions = running_positions(plan)
         self._sums: dict[float, Float64Array] = {}
-        self._examples: dict[float, int] = {}
+        self._examples: dict[float, float] = {}
 
-    def add(self, level: float, dense: Float32Array, num_examples: int) -> None:
+    def add(self, level: float, dense: Float32Array, num_examples: float) -> None:
         """Add the dense values `(num_dense,)` of one update."""
         if self._positions.size == 0:
             return

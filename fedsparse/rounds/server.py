@@ -11,16 +11,18 @@ from __future__ import annotations
 
 import math
 import random
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from types import MappingProxyType
 from typing import Final
 
 from fedsparse.errors import LocalProtocolError
 from fedsparse.rounds.turns import scored_levels, trained_levels
 from fedsparse.wire.messages import Ready, Stage, Verdict
 
-ROUNDING: Final = 1e-9  # 0.1 * 30 is a little more than 3
+ROUNDING: Final = 1e-9  # 0.07 * 100 is a little more than 7
 
 
 class Phase(Enum):
@@ -120,7 +122,14 @@ class Policy:
 
 @dataclass(slots=True)
 class _Round:
-    """The round that is open."""
+    """The round that is open.
+
+    Attributes:
+        ready: devices that are online, and answered with a level.
+        unheard: devices whose answer the round waits for.
+        awaited: devices of the cohort that are at work, as far as is known: neither delivered, nor
+            failed, nor offline.
+    """
 
     round_id: int
     stage: Stage
@@ -131,10 +140,15 @@ class _Round:
     cohort: dict[str, float] = field(default_factory=dict)
     delivered: dict[str, str] = field(default_factory=dict)  # device -> digest of its update
     failed: set[str] = field(default_factory=set)
+    ready: set[str] = field(default_factory=set)
+    unheard: set[str] = field(default_factory=set)
+    awaited: set[str] = field(default_factory=set)
 
 
 class ServerRounds:
     """One job's rounds, as a state machine.
+
+    What an event costs does not grow with the fleet, but where a round starts or closes.
 
     Args:
         policy: who takes part and how long a round waits.
@@ -149,6 +163,7 @@ class ServerRounds:
         self._online: set[str] = set()
         self._silent: set[str] = set()  # online, but without an answer last time: not waited for
         self._offline_since: dict[str, float] = {}
+        self._graces: deque[float] = deque()  # when each grace ends, also of who is back
         self._closed_updates: dict[tuple[int, str], str] = {}
         self._abandoned = 0  # attempts in a row; each draws its cohort anew
 
@@ -167,8 +182,8 @@ class ServerRounds:
         return self._round.answers.get(device) if self._round else None
 
     def cohort(self) -> Mapping[str, float]:
-        """The open round's devices and their levels."""
-        return dict(self._round.cohort) if self._round else {}
+        """The open round's devices and their levels, as they are now; a view."""
+        return MappingProxyType(self._round.cohort if self._round else {})
 
     def seconds_left(self, now_s: float) -> float:
         """Until the deadline; the whole duration while a round still gathers."""
@@ -205,18 +220,24 @@ class ServerRounds:
             current.deadline = now_s + left_s
             current.cohort.update(cohort)
             current.delivered.update(delivered or {})
+        for device in self._online | current.cohort.keys():
+            self._heed(device)
         return self.tick(now_s)
 
     def device_online(self, device: str, now_s: float) -> list[Effect]:
         """`device` has announced itself."""
         self._online.add(device)
         self._offline_since.pop(device, None)
+        self._heed(device)
         return self.tick(now_s)
 
     def device_offline(self, device: str, now_s: float) -> list[Effect]:
         """`device`'s will was delivered, or it said goodbye."""
         self._online.discard(device)
-        self._offline_since.setdefault(device, now_s)
+        if device not in self._offline_since:
+            self._offline_since[device] = now_s
+            self._graces.append(now_s + self._policy.offline_grace_s)
+        self._heed(device)
         return self.tick(now_s)
 
     def answered(self, device: str, ready: Ready, now_s: float) -> list[Effect]:
@@ -227,11 +248,13 @@ class ServerRounds:
         self._online.add(device)
         self._silent.discard(device)
         self._offline_since.pop(device, None)
+        self._heed(device)
         if not ready.has_plan:
             return [SendPlan(device=device)]
         if ready.level is not None and ready.level not in current.levels:
             return []
         current.answers[device] = ready
+        self._heed(device)
         if self.phase is Phase.TRAINING:
             return self._reassign(current, device, ready) or self.tick(now_s)
         return self.tick(now_s)
@@ -239,7 +262,8 @@ class ServerRounds:
     def verdict(self, device: str, round_id: int, digest: str) -> Verdict | None:
         """Whether an update counts: ACCEPTED, LATE, REJECTED, or None when it is new and wanted.
 
-        None asks the caller to check it, to store it durably, and to call `stored`.
+        None asks the caller to check it, to store it durably, and to call `stored`, alone or with
+        others.
         """
         if self._closed_updates.get((round_id, device)) == digest:
             return Verdict.ACCEPTED
@@ -255,12 +279,15 @@ class ServerRounds:
             return Verdict.ACCEPTED if same else Verdict.REJECTED
         return None
 
-    def stored(self, device: str, digest: str, now_s: float) -> list[Effect]:
-        """The update of `device` is durably in the spool."""
-        if self._round is None or device not in self._round.cohort:
-            raise LocalProtocolError(f"an update of {device} was stored that was not asked for")
-        self._round.delivered[device] = digest
-        self._round.failed.discard(device)
+    def stored(self, digests: Mapping[str, str], now_s: float) -> list[Effect]:
+        """Updates are durably in the spool, by device; all of them are part of the round."""
+        current = self._round
+        if current is None or not digests.keys() <= current.cohort.keys():
+            raise LocalProtocolError(f"updates of {list(digests)} were stored, not all asked for")
+        current.delivered.update(digests)
+        current.failed.difference_update(digests)
+        for device in digests:
+            self._heed(device)
         return self.tick(now_s)
 
     def failed(self, device: str, round_id: int, now_s: float) -> list[Effect]:
@@ -269,6 +296,7 @@ class ServerRounds:
         # What comes while a round gathers is about an earlier attempt of it.
         if current is not None and current.round_id == round_id and device in current.cohort:
             current.failed.add(device)
+            self._heed(device)
         return self.tick(now_s)
 
     def forget_closed(self) -> None:
@@ -292,28 +320,39 @@ class ServerRounds:
         current = self._round
         if current is None:
             return math.inf
+        while self._graces and self._graces[0] <= now_s:
+            self._graces.popleft()
         moments = [current.opened_s + self._policy.gather_s, current.deadline]
-        moments += [t + self._policy.offline_grace_s for t in self._offline_since.values()]
+        moments += [self._graces[0]] if self._graces else []
         return min((t - now_s for t in moments if t > now_s), default=math.inf)
 
+    def _heed(self, device: str) -> None:
+        """Something about `device` may have changed: put it where it belongs."""
+        current = self._round
+        if current is None:
+            return
+        answer, is_online = current.answers.get(device), device in self._online
+        can_train = answer is not None and answer.level is not None
+        _put(current.ready, device, is_in=is_online and can_train)
+        _put(current.unheard, device, is_in=is_online and not answer and device not in self._silent)
+        is_done = device in current.delivered or device in current.failed
+        at_work = device in current.cohort and not is_done and device not in self._offline_since
+        _put(current.awaited, device, is_in=at_work)
+
     def _ready(self, current: _Round) -> dict[str, float]:
-        return {
-            device: answer.level
-            for device, answer in sorted(current.answers.items())
-            if answer.level is not None and device in self._online
-        }
+        levels = {device: current.answers[device].level for device in sorted(current.ready)}
+        return {device: level for device, level in levels.items() if level is not None}
 
     def _needed(self, current: _Round) -> int:
         sensing = current.stage is Stage.SENSE
         return self._policy.min_sense_devices if sensing else self._policy.min_devices
 
     def _gathered(self, current: _Round, now_s: float) -> bool:
-        ready = self._ready(current)
-        if len(ready) < self._needed(current):
+        if len(current.ready) < self._needed(current):
             return False
         if now_s >= current.opened_s + self._policy.gather_s:
             return True
-        everyone = self._online - self._silent <= current.answers.keys()
+        everyone = not current.unheard
         if self._started:
             return everyone
         expected = self._policy.expected_devices
@@ -332,6 +371,8 @@ class ServerRounds:
             effects.append(Start(levels=current.levels))
         cohort = self._sample(current, ready)
         current.cohort.update(cohort)
+        for device in cohort:
+            self._heed(device)
         effects += [Assign(device=device, level=level) for device, level in cohort.items()]
         return effects + self.tick(now_s)
 
@@ -364,8 +405,10 @@ class ServerRounds:
             return []
         if ready.level is None:
             current.failed.add(device)
+            self._heed(device)
             return []
         current.failed.discard(device)
+        self._heed(device)
         level = min(ready.level, current.cohort[device])
         current.cohort[device] = level
         return [Assign(device=device, level=level)]
@@ -373,12 +416,11 @@ class ServerRounds:
     def _finished(self, current: _Round, now_s: float) -> bool:
         if now_s >= current.deadline or len(current.delivered) >= self._enough(current):
             return True
+        if current.awaited:
+            return False
         waiting = current.cohort.keys() - current.delivered.keys() - current.failed
         grace = self._policy.offline_grace_s
-        return all(
-            device in self._offline_since and now_s >= self._offline_since[device] + grace
-            for device in waiting
-        )
+        return all(now_s >= self._offline_since[device] + grace for device in waiting)
 
     def _enough(self, current: _Round) -> int:
         """Updates that close the round before its deadline."""
@@ -396,3 +438,7 @@ class ServerRounds:
             (current.round_id, device): digest for device, digest in current.delivered.items()
         }
         return [Close(round_id=current.round_id, devices=tuple(sorted(current.delivered)))]
+
+
+def _put(devices: set[str], device: str, *, is_in: bool) -> None:
+    (devices.add if is_in else devices.discard)(device)

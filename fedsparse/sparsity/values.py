@@ -98,6 +98,46 @@ def decode_values(
     return Weights(prunable=kept, dense=dense)
 
 
+class ValuesReader:
+    """Values as bytes somewhere, read in pieces: the same to the bit as `decode_values` has them.
+
+    Args:
+        codec, counts: as of `decode_values`, which has accepted these bytes.
+        read: yields so many bytes from an offset on, which is counted from where the part begins.
+    """
+
+    def __init__(
+        self, codec: str, counts: Sequence[int], read: Callable[[int, int], bytes]
+    ) -> None:
+        _check_codec(codec)
+        self._codec = codec
+        self._layers = list(_layers(counts))
+        self._scales: npt.NDArray[np.float32] | None = None
+        self._read = read
+        self._first = SCALE_BYTES * len(counts) if codec == I8 else 0
+        self._dense = self._first + VALUE_BYTES[codec] * sum(counts)
+
+    def kept(self, start: int, stop: int) -> Float32Array:
+        """The kept values from `start` to `stop`, `(stop - start,)`."""
+        size = VALUE_BYTES[self._codec]
+        data = self._read(self._first + size * start, size * (stop - start))
+        if self._codec != I8:
+            return np.frombuffer(data, "<f2" if self._codec == F16 else "<f4").astype(np.float32)
+        if self._scales is None:
+            self._scales = np.frombuffer(self._read(0, self._first), "<f4")
+        steps = np.frombuffer(data, np.int8)
+        values = np.empty(steps.size, np.float32)
+        for scale, layer in zip(self._scales, self._layers, strict=True):
+            here = slice(max(layer.start - start, 0), max(layer.stop - start, 0))
+            np.multiply(steps[here], scale, out=values[here], dtype=np.float32)
+        return values
+
+    def dense(self, start: int, stop: int) -> Float32Array:
+        """The dense values from `start` to `stop`."""
+        data = self._read(self._dense + DENSE_BYTES * start, DENSE_BYTES * (stop - start))
+        return np.frombuffer(data, "<f4").astype(np.float32)
+
+
 def carry_over(values: Float32Array, old: BoolArray, new: BoolArray) -> Float32Array:
     """Values `(nnz of old,)` under a new mask: 0 where the old one does not keep.
 

@@ -93,11 +93,17 @@ class Transport(Protocol):
         """
         ...
 
-    def receive(self, timeout_s: float) -> Event | None:
+    def receive(self, timeout_s: float, *, hold: bool = False) -> Event | None:
         """The next event, or None when none came in time.
 
         A payload is acknowledged when the next event is asked for: what was to be done with it, on
         the disk too, is then done. One whose consumer dies before is delivered again.
+
+        Args:
+            timeout_s: how long to wait.
+            hold: what was handed out before is still being worked on, and not acknowledged yet;
+                all of it is with the next call that does not hold. A broker hands out only so many
+                before: do not wait long.
         """
         ...
 

@@ -266,12 +266,18 @@ class Channel:
         if self._connected:
             self.send(None, self._status)
 
-    def poll(self, timeout_s: float) -> ChannelEvent | None:
-        """The next event; None when nothing came within `timeout_s`, or within a second."""
+    def poll(self, timeout_s: float, *, hold: bool = False) -> ChannelEvent | None:
+        """The next event; None when nothing came within `timeout_s`, or within a second.
+
+        Args:
+            timeout_s: how long to wait.
+            hold: what came before is not on the disk yet: the broker is to keep it.
+        """
         self._take_back()
         end_s = self._clock() + timeout_s
         while not self._events:
-            event = self._transport.receive(min(max(0.0, end_s - self._clock()), TICK_S))
+            left_s = min(max(0.0, end_s - self._clock()), TICK_S)
+            event = self._transport.receive(left_s, hold=hold)
             self._tick()
             if event is None:
                 break

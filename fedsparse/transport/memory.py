@@ -144,7 +144,7 @@ class MemoryTransport:
         self._broker = broker
         self._filters: list[str] = []
         self._events: deque[Event] = deque()
-        self._handed_out: Received | None = None
+        self._handed_out: list[Received] = []
         self._unsent: deque[tuple[int, str, bytes, bool]] = deque()
         self._handles = itertools.count(1)
         self._connected = False
@@ -175,29 +175,31 @@ class MemoryTransport:
             self._send()
         return handle
 
-    def receive(self, timeout_s: float) -> Event | None:
+    def receive(self, timeout_s: float, *, hold: bool = False) -> Event | None:
         """The next event, or None at once: nothing can come while the only thread waits.
 
-        The one before is then acknowledged.
+        The ones before are then acknowledged, unless held.
         """
-        self._handed_out = None
+        if not hold:
+            self._handed_out.clear()
         if not self._events and not self._connected and not self._closed and self._broker.running:
             self._connect()
         event = self._events.popleft() if self._events else None
-        self._handed_out = event if isinstance(event, Received) else None
+        if isinstance(event, Received):
+            self._handed_out.append(event)
         return event
 
     @property
     def unacknowledged(self) -> list[Received]:
         """What a broker with a session delivers again: of this connection, and not retained."""
-        came: list[Event | None] = [self._handed_out]
+        came: list[Event] = list(self._handed_out)
         for event in self._events:
             came = [] if isinstance(event, Connected) else [*came, event]
         return [one for one in came if isinstance(one, Received) and not one.retained]
 
     def close(self) -> None:
         """Say goodbye; the will is not published."""
-        self._handed_out = None
+        self._handed_out.clear()
         self._broker.detach(self)
         self._connected = False
         self._closed = True
@@ -209,7 +211,7 @@ class MemoryTransport:
     def broken_off(self, reason: str) -> None:
         """The broker has cut the connection."""
         self._connected = False
-        self._handed_out = None
+        self._handed_out.clear()
         self._events.append(Disconnected(reason=reason))
 
     def _connect(self) -> None:

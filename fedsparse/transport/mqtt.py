@@ -114,7 +114,7 @@ class MqttTransport:
         )
         self._version = None if broker.protocol == "auto" else broker.protocol  # None: not known
         self._events: queue.Queue[_Queued] = queue.Queue()
-        self._handed_out: _Receipt | None = None
+        self._handed_out: list[_Receipt] = []
         self._dropped = False
         self._lock = threading.Lock()  # of what follows: both threads publish
         self._filters: list[str] = []
@@ -164,10 +164,14 @@ class MqttTransport:
                 self._outgoing.send(handle, self._open)
             return handle
 
-    def receive(self, timeout_s: float) -> Event | None:
-        """The next event, or None when none came in time; the one before is then acknowledged."""
+    def receive(self, timeout_s: float, *, hold: bool = False) -> Event | None:
+        """The next event, or None when none came in time.
+
+        The ones before are then acknowledged, unless held.
+        """
         self._watch()
-        self._acknowledge()
+        if not hold:
+            self._acknowledge()
         end_s = time.monotonic() + timeout_s
         while True:
             try:
@@ -176,7 +180,8 @@ class MqttTransport:
                 self._ask_again()
                 return None
             if not isinstance(event, _Taken):
-                self._handed_out = receipt
+                if receipt is not None:
+                    self._handed_out.append(receipt)
                 return event
             with self._lock:
                 done = self._outgoing.done(event.connection, event.packet_id, event.refused)
@@ -237,10 +242,11 @@ class MqttTransport:
 
     def _acknowledge(self) -> None:
         """Of a connection that is gone nothing: the broker sends it again, or has forgotten us."""
-        receipt, self._handed_out = self._handed_out, None
+        receipts, self._handed_out = self._handed_out, []
         with self._lock:
-            if receipt is not None and receipt[0] is self._open:
-                receipt[0].acknowledge(receipt[1])
+            for connection, packet_id in receipts:
+                if connection is self._open:
+                    connection.acknowledge(packet_id)
 
     def _ask_again(self) -> None:
         """All that came was dealt with: a new connection brings again what had to be dropped."""

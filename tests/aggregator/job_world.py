@@ -7,20 +7,28 @@ Time passes when the aggregator waits.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import itertools
 import json
+import os
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sqlalchemy import Connection
 
 from aggregator.checkpoint import Checkpoint, load_checkpoint
+from aggregator.cli import notes_of
 from aggregator.events import EventLog
 from aggregator.job import CohortConfig, JobConfig, MethodConfig, TrainingConfig, ValuesConfig
 from aggregator.rounds import Aggregator
+from aggregator.spool import SEGMENT
+from aggregator.store import database
+from aggregator.store.database import FLEET, Store, open_store
 from edge_client.trainer.work import Progress, Received, Residual, Trained, encode_result
 from fedsparse.body import Body, Bytes
 from fedsparse.errors import TransportError
@@ -91,11 +99,11 @@ class GatewayTransport(MemoryTransport):
             raise TransportError("too many payloads wait for the broker")
         return super().publish(topic, payload, retain=retain)
 
-    def receive(self, timeout_s: float) -> Event | None:
-        event = super().receive(timeout_s)
+    def receive(self, timeout_s: float, *, hold: bool = False) -> Event | None:
+        event = super().receive(timeout_s, hold=hold)
         if event is None:
             self._world.pass_time()
-            event = super().receive(timeout_s)
+            event = super().receive(timeout_s, hold=hold)
         return event
 
 
@@ -341,6 +349,8 @@ class World:
         queue_is_full: whether the aggregator's connection takes nothing more to send.
         trust_of: whom an end believes, by name; the gateway's is empty.
         sign: what a device does with its update.
+        loses_power: whether the crash is one of the whole machine.
+        written: how long each file is on the disk for good.
     """
 
     folder: Path
@@ -352,6 +362,8 @@ class World:
     crash_at: int = 0
     crash_points: int = 0
     queue_is_full: bool = False
+    loses_power: bool = False
+    written: dict[str, int] = field(default_factory=dict)
     at_tick: dict[int, Callable[[], None]] = field(default_factory=dict)
     triggers: list[tuple[Callable[[], bool], Callable[[], None]]] = field(default_factory=list)
     ticks: int = 0
@@ -385,6 +397,18 @@ class World:
         self.clock.now_s += TICK_S
         assert self.clock.now_s < 1_000.0 + self.limit_s, "the job does not come to an end"
 
+    def wait_for_data(self, descriptor: int) -> None:
+        """What was written into a file is on the disk for good only from here on."""
+        self.crash_point()
+        path = str(Path(f"/proc/self/fd/{descriptor}").readlink())
+        self.written[path] = os.fstat(descriptor).st_size
+
+    def cut_power(self) -> None:
+        """Half of what nobody has waited for is lost."""
+        for path in self.job.output.glob(f"spool/*/{SEGMENT}"):
+            size, kept = path.stat().st_size, self.written.get(str(path), 0)
+            os.truncate(path, kept + (size - kept) // 2)
+
     def crash_point(self) -> None:
         self.crash_points += 1
         if self.crash_points == self.crash_at:
@@ -401,15 +425,26 @@ class World:
             trust=self.trust_of(""),
             clock=self.clock,
         )
-        with EventLog(self.job.output / "events.jsonl", self.clock) as events:
+        with (
+            EventLog(self.job.output / "events.jsonl", self.clock) as events,
+            open_store(self.job.store) if self.job.store else small_store(self.job.output) as store,
+        ):
             try:
                 aggregator = Aggregator(
-                    self.job, self.plan, channel, events, clock=self.clock, calendar=self.clock
+                    self.job,
+                    self.plan,
+                    channel,
+                    events,
+                    notes_of(self.job, self.plan, store),
+                    clock=self.clock,
+                    calendar=self.clock,
                 )
                 channel.start()
                 aggregator.run()
             except Killed:
                 self.broker.cut(transport)
+                if self.loses_power:
+                    self.cut_power()
                 raise
         channel.close()
         for device in self.devices:
@@ -434,15 +469,45 @@ class World:
 
 @contextlib.contextmanager
 def crash_points_at_the_disk(world: World, monkeypatch: Any) -> Iterator[None]:  # noqa: ANN401
-    """A durable write has two: before the file is in its place, and after."""
+    """Durable writes have two: before the file (or the row) is in its place, and after."""
+    write = Store.writing
+
+    @contextlib.contextmanager
+    def writing(store: Store) -> Iterator[Connection]:
+        with write(store) as db:
+            yield db
+            world.crash_point()
+        world.crash_point()
+
     with monkeypatch.context() as patch:
-        patch.setattr("fedsparse.durable.os.fsync", lambda _: world.crash_point())
+        patch.setattr("os.fsync", lambda _: world.crash_point())
+        patch.setattr("os.fdatasync", world.wait_for_data)
+        patch.setattr(Store, "writing", writing)
         yield
+
+
+@functools.cache
+def empty_store() -> bytes:
+    """A store as it is when it was made, which takes a while."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, FLEET)
+        open_store(path).close()
+        return path.read_bytes()
+
+
+def small_store(output: Path) -> Store:
+    """The store of a job's folder."""
+    database.PRAGMAS = ("journal_mode=WAL", "synchronous=OFF")  # type: ignore[misc]
+    path = output / FLEET
+    if not path.exists() and not path.with_name(f"{FLEET}.backup").exists():
+        path.write_bytes(empty_store())
+    return open_store(path)
 
 
 def build_world(tmp_path: Path, label: object = "world", **changes: Any) -> World:  # noqa: ANN401
     folder = tmp_path / str(label)
     folder.mkdir()
+    empty_store()  # made before crash points are counted
     return World(folder=folder, job=small_job(folder / "out", **changes))
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from job_world import LEVELS, World, build_world, content_of, method, task_of
 
+from aggregator.checkpoint import generations
 from aggregator.job import CohortConfig
 from fedsparse.methods.method import METHODS
 from fedsparse.methods.schedule import learning_rate
@@ -54,7 +55,7 @@ def test_a_job_with_stage_one_and_three_levels_agrees_with_a_float64_oracle(
 
     def watch() -> None:
         # The states are taken from the checkpoints, as anyone could.
-        if (world.job.output / "checkpoint.npz").exists():
+        if generations(world.job.output):
             state = world.checkpoint().state
             if state.sensed and (
                 not states

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,13 +15,17 @@ from job_world import (
     content_of,
     crash_points_at_the_disk,
     kill,
+    small_store,
 )
+from sqlalchemy import update
 
+from aggregator.checkpoint import generations, path_of
 from aggregator.job import MethodConfig
-from aggregator.spool import Spool
+from aggregator.spool import SEGMENT, Spool
+from aggregator.store.schema import rounds
 from fedsparse.errors import ConfigError, RemoteProtocolError
 from fedsparse.rounds.client import ClientRounds, Effect
-from fedsparse.wire.messages import Message, Offer, Stage, Verdict
+from fedsparse.wire.messages import Offer, Stage, Update, Verdict
 
 
 def small_world(tmp_path: Path, label: object, name: str) -> World:
@@ -56,7 +59,7 @@ def test_a_kill_at_any_point_does_not_change_the_result(
     expected = content_of(calm)
     for point in range(1, calm.crash_points + 1):
         world = small_world(tmp_path, f"killed-{point}", name)
-        world.crash_at = point
+        world.crash_at, world.loses_power = point, point % 2 == 0
         with crash_points_at_the_disk(world, monkeypatch):
             with pytest.raises(Killed):
                 world.run()
@@ -115,6 +118,26 @@ def test_a_broker_that_is_away_until_no_more_is_queued_for_it_ends_no_job(
     assert content_of(world) == content_of(calm)
 
 
+def test_an_offer_that_could_not_be_sent_is_sent_again(tmp_path: Path) -> None:
+    """The connection stays: nothing but the aggregator itself brings the round to the devices."""
+    world = small_world(tmp_path, "world", "pdst")
+
+    def fill() -> None:
+        world.queue_is_full = True
+        world.at_tick[world.ticks + 60] = drain
+
+    def drain() -> None:
+        assert len(world.events("round_opened")) == 2  # it could not be sent
+        world.queue_is_full = False
+
+    world.when(lambda: len(world.events("task_sent")) == 2, fill)
+    world.run()
+    assert [event["updates"] for event in world.events("round_closed")] == [2, 2, 2, 2]
+    calm = small_world(tmp_path, "calm", "pdst")
+    calm.run()
+    assert content_of(world) == content_of(calm)
+
+
 def test_a_finished_job_that_is_started_again_is_still_finished(tmp_path: Path) -> None:
     world = small_world(tmp_path, "world", "spdst")
     world.run()
@@ -152,12 +175,88 @@ def test_another_jobs_folder_is_refused(tmp_path: Path) -> None:
         world.run()
 
 
-def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
+def damage(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("name", ["spdst", "nst", "ssfl"])
+@pytest.mark.parametrize("round_id", [1, 2, 3])
+def test_a_damaged_checkpoint_is_made_again_from_the_one_before(
+    tmp_path: Path, name: str, round_id: int
+) -> None:
+    """Killed in the midst of a round, whose checkpoint is damaged meanwhile."""
+    calm = small_world(tmp_path, "calm", name)
+    calm.run()
+    world = small_world(tmp_path, "world", name)
+    world.when(lambda: any(r.round_id == round_id for r in world.devices[0].receipts), kill)
+    world.devices[1].silent_in = {round_id}
+    with pytest.raises(Killed):
+        world.run()
+    world.devices[1].silent_in = set()
+    world.devices[1].kill()
+    world.devices[1].begin()
+    begun = path_of(world.job.output, round_id)
+    whole = begun.read_bytes()
+    damage(begun)
+    if round_id == 1 and name == "nst":  # it is the first one: there is none before
+        with pytest.raises(ConfigError, match=r"1.npz is damaged.*move it away"):
+            world.run()
+        return
+    world.run()
+    assert content_of(world) == content_of(calm)
+    told = world.events("checkpoint_damaged")
+    assert [(one["round"], one["made_again"], one["updates_lost"]) for one in told] == [
+        (round_id, True, [])
+    ]
+    assert not any(device.trained_again for device in world.devices)
+    assert not begun.exists() or begun.read_bytes() == whole
+
+
+def test_a_last_checkpoint_that_is_damaged_is_made_again_to_the_bit(tmp_path: Path) -> None:
+    world = small_world(tmp_path, "world", "spdst")
+    world.run()
+    (newest, before) = generations(world.job.output)
+    path, expected = path_of(world.job.output, newest), content_of(world)
+    whole = path.read_bytes()
+    for position in range(0, len(whole), max(1, len(whole) // 23)):
+        data = bytearray(whole)
+        data[position] ^= 0xFF
+        path.write_bytes(data)
+        assert world.checkpoint().round_id == before
+        assert world.run().done
+        assert content_of(world) == expected
+        assert path.read_bytes() == whole
+
+
+def test_a_job_goes_on_from_an_older_checkpoint_where_the_updates_are_damaged_too(
+    tmp_path: Path,
+) -> None:
     world = small_world(tmp_path, "world", "pdst")
     world.run()
-    path = world.job.output / "checkpoint.npz"
-    path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(ConfigError, match=r"checkpoint.npz is damaged.*move it away"):
+    output = world.job.output
+    newest, before = generations(output)
+    damage(path_of(output, newest))
+    (output / "spool" / str(before) / SEGMENT).write_bytes(b"")
+    for device in world.devices:
+        device.kill()
+        device.begin()
+    world.run()
+    (told,) = world.events("checkpoint_damaged")
+    assert (told["made_again"], told["updates_lost"]) == (False, ["big", "small"])
+    assert [event["round"] for event in world.events("round_closed")] == [1, 2, 3, 4, 4]
+    calm = small_world(tmp_path, "calm", "pdst")
+    calm.run()
+    assert content_of(world) == content_of(calm)
+
+
+def test_two_damaged_checkpoints_are_named(tmp_path: Path) -> None:
+    world = small_world(tmp_path, "world", "pdst")
+    world.run()
+    for round_id in generations(world.job.output):
+        damage(path_of(world.job.output, round_id))
+    with pytest.raises(ConfigError, match=r"\d.npz is damaged.*move it away"):
         world.run()
 
 
@@ -167,10 +266,7 @@ def test_an_update_that_was_damaged_on_the_disk_is_asked_for_again(tmp_path: Pat
     world.when(lambda: has_receipt(world.devices[0]), kill)
     with pytest.raises(Killed):
         world.run()
-    (stored,) = (world.job.output / "spool" / "1").glob("*.body")
-    data = bytearray(stored.read_bytes())
-    data[-1] ^= 1
-    stored.write_bytes(data)
+    damage(world.job.output / "spool" / "1" / SEGMENT)
     world.devices[1].silent_in = set()
     for device in world.devices:
         device.kill()
@@ -189,12 +285,9 @@ def test_a_round_goes_on_without_an_update_that_is_damaged_when_it_is_folded(
     world = small_world(tmp_path, "world", "pdst")
     world.add("third", 0.1)
 
-    def damage() -> None:
-        (stored,) = (world.job.output / "spool" / "1").glob("big.body")
-        stored.write_bytes(stored.read_bytes()[:-1])
-
     world.devices[1].silent_in = {1}
-    world.when(lambda: has_receipt(world.devices[0]), damage)
+    segment = world.job.output / "spool" / "1" / SEGMENT
+    world.when(lambda: has_receipt(world.devices[0]), lambda: damage(segment))
     world.run()
     assert [event["updates"] for event in world.events("round_closed")] == [1, 3, 3, 3]
     assert [event["device"] for event in world.events("update_damaged")] == ["big"]
@@ -207,11 +300,12 @@ def test_a_round_of_which_nothing_can_be_read_is_offered_again(
     world = small_world(tmp_path, "world", name)
     load, damaged = Spool.load, set[str]()
 
-    def damaged_once(spool: Spool, wanted: int, device: str) -> tuple[Message, bytes]:
-        if wanted == round_id and device not in damaged:
-            damaged.add(device)
-            raise RemoteProtocolError("damaged")
-        return load(spool, wanted, device)
+    def damaged_once(spool: Spool, device: str, origin: int | None = None) -> tuple[Update, bytes]:
+        update, body = load(spool, device, origin)
+        if update.round_id != round_id or device in damaged:
+            return update, body
+        damaged.add(device)
+        raise RemoteProtocolError("its checksum is wrong")
 
     monkeypatch.setattr(Spool, "load", damaged_once)
     world.run()
@@ -274,61 +368,61 @@ def test_a_calendar_that_jumps_lengthens_no_round(tmp_path: Path) -> None:
     with pytest.raises(Killed):
         world.run()
     began_s, closed_s = world.clock(), closing_time(world)
-    note = world.job.output / "round.json"
-    kept = json.loads(note.read_bytes())
-    note.write_text(json.dumps({**kept, "closes_at_s": kept["closes_at_s"] + 1e6}))
+    with small_store(world.job.output) as store, store.writing() as db:
+        db.execute(update(rounds).values(closes_ms=rounds.c.closes_ms + 10**9))
     world.run()
     assert closed_s[0] - began_s == pytest.approx(10.0, abs=0.3)
 
 
-@pytest.mark.parametrize(
-    "note",
-    [b"{", b'{"round_id": 1, "attempt": 0, "cohort": {}, "closes_at_s": NaN}',
-     b'{"round_id": 1, "attempt": 0, "cohort": {}, "closes_at_s": "x"}'],
-)  # fmt: skip
-def test_a_damaged_note_of_the_open_round_costs_the_round_only(tmp_path: Path, note: bytes) -> None:
+@pytest.mark.parametrize("has_backup", [True, False])
+def test_a_damaged_store_costs_the_round_only(tmp_path: Path, has_backup: bool) -> None:
     world = small_world(tmp_path, "world", "pdst")
-    world.when(lambda: has_receipt(world.devices[0]), kill)
+    world.when(lambda: any(r.round_id == 2 for r in world.devices[0].receipts), kill)
     with pytest.raises(Killed):
         world.run()
-    (world.job.output / "round.json").write_bytes(note)
+    for path in world.job.output.glob("fleet.db*"):
+        if has_backup and path.name == "fleet.db":
+            path.write_bytes(b"no database at all" * 500)
+        elif path.name != "fleet.db.backup" or not has_backup:
+            path.unlink()
     world.run()
     calm = small_world(tmp_path, "calm", "pdst")
     calm.run()
     assert content_of(world) == content_of(calm)
 
 
-def test_the_disk_does_not_fill_up_with_old_rounds(tmp_path: Path) -> None:
-    world = small_world(tmp_path, "world", "nst")
-    world.run()
-    output = world.job.output
-    assert list((output / "spool").iterdir()) == []
-    assert len(list((output / "own-masks").iterdir())) == len(world.devices)
-    assert list((output / "incoming").iterdir()) == []
+def test_a_restarted_aggregator_still_knows_how_many_examples_a_device_has(tmp_path: Path) -> None:
+    def boast(update: Update, body: bytes) -> tuple[Update, bytes]:
+        return replace(update, num_examples=update.num_examples + 1), body
 
-
-# The spool
-
-
-def test_the_spool_tells_whole_frames_from_damaged_ones(tmp_path: Path) -> None:
     world = small_world(tmp_path, "world", "pdst")
+    world.devices[1].change = {1: boast}
     world.devices[1].silent_in = {1}
     world.when(lambda: has_receipt(world.devices[0]), kill)
     with pytest.raises(Killed):
         world.run()
-    spool = Spool(world.job.output / "spool")
-    (path,) = (world.job.output / "spool" / "1").glob("*.body")
-    round_id, name = 1, path.stem
-    assert name in spool.digests(round_id)
-    path.write_bytes(path.read_bytes()[:-1])
-    assert spool.digests(round_id)[name] is None
-    assert not path.exists()
-    assert name not in spool.digests(round_id)
+    silent = world.devices[1]
+    silent.silent_in = set()
+    task = next(task for task in silent.tasks if task.round_id == 1)
+    silent.train(task, silent.bodies[silent.tasks.index(task)])  # it was at work all the time
+    world.run()
+    told = [event["reason"] for event in world.events("rejected")]
+    assert told[0] == "12 examples, though the device has 11"
+
+
+def test_the_disk_does_not_fill_up_with_old_rounds(tmp_path: Path) -> None:
+    world = small_world(tmp_path, "world", "nst")
+    world.run()
+    output = world.job.output
+    assert [folder.name for folder in (output / "spool").iterdir()] == ["4"]
+    assert generations(output) == [5, 4]
+    assert len(list((output / "own-masks").iterdir())) <= 2 * len(world.devices)
+    assert list((output / "incoming").iterdir()) == []
 
 
 def test_a_device_may_have_dots_in_its_name(tmp_path: Path) -> None:
     world = build_world(tmp_path, method=MethodConfig(name="pdst", levels=LEVELS))
-    world.add("a.b.head", 0.2)
+    world.add("a.b.update", 0.2)
     world.add("a.b", 0.1)
     world.run()
     assert [event["updates"] for event in world.events("round_closed")] == [2, 2, 2, 2]

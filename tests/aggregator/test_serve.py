@@ -6,10 +6,13 @@ import fcntl
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
 from aggregator.cli import LOCK, serve
 from aggregator.job import JobConfig, MethodConfig
-from fedsparse.errors import ConfigError
+from aggregator.store.database import open_store
+from aggregator.store.schema import jobs
+from fedsparse.errors import ConfigError, StoreError, TransportError
 from fedsparse.plan.zoo import PLANS
 from tools.demo.toml_writer import to_toml
 
@@ -45,9 +48,32 @@ def test_a_disk_that_cannot_be_written_is_named_with_the_way_out(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("aggregator.course.save_round", full)
+    monkeypatch.setattr("aggregator.disk.os.posix_fallocate", full)
     with pytest.raises(ConfigError, match="No space left on device; make room"):
         serve(job_file)
+
+
+def test_a_store_that_cannot_be_opened_is_named(job_file: Path) -> None:
+    text = job_file.read_text(encoding="utf-8")
+    job_file.write_text(text.replace('store = ""', 'store = "mysql://me:secret@host/fleet"'))
+    with pytest.raises(StoreError, match="write the path of a file, or postgresql://"):
+        serve(job_file)
+
+
+def test_the_store_is_where_the_jobs_file_says(
+    job_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_broker(self: object) -> None:
+        raise TransportError("no broker here")
+
+    monkeypatch.setattr("aggregator.cli.MqttTransport.start", no_broker)
+    text = job_file.read_text(encoding="utf-8")
+    job_file.write_text(text.replace('store = ""', 'store = "shared/fleet.db"'))
+    with pytest.raises(TransportError, match="no broker here"):
+        serve(job_file)
+    with open_store(job_file.parent / "shared" / "fleet.db") as store, store.reading() as db:
+        assert [row.name for row in db.execute(select(jobs))] == ["j"]
+    assert not (job_file.parent / "out" / "fleet.db").exists()
 
 
 def test_a_folder_that_cannot_hold_the_lock_is_named(job_file: Path) -> None:

@@ -229,3 +229,39 @@ def test_many_payloads_at_once_end_no_connection(harness: Harness) -> None:
         assert isinstance(event, Published)
         assert not event.refused
         left.discard(event.handle)
+
+
+def test_what_is_held_is_delivered_again_when_the_connection_breaks(harness: Harness) -> None:
+    """It was handed out to be stored together, and nobody has said yet that it is."""
+    reader, writer = harness.client("reader"), harness.client("writer")
+    start(reader, "t")
+    start(writer)
+    for number in range(4):
+        writer.publish("t", str(number).encode())
+    while received(reader, 1)[0].payload != b"0":
+        pass
+    held: set[bytes] = set()
+    while held != {b"1", b"2", b"3"}:
+        event = reader.receive(30.0, hold=bool(held))  # the first call acknowledges the one before
+        held |= {event.payload} if isinstance(event, Received) and event.topic == "t" else set()
+    harness.cut(reader)
+    next_event(reader, Connected)
+    if harness.keeps_sessions:
+        assert {one.payload for one in received(reader, 3)} == held
+
+
+def test_what_was_held_is_acknowledged_with_the_next_event_that_is_not(harness: Harness) -> None:
+    reader, writer = harness.client("reader"), harness.client("writer")
+    start(reader, "t")
+    start(writer)
+    for number in range(3):
+        writer.publish("t", str(number).encode())
+    held = 0
+    while held < 3:
+        event = reader.receive(30.0, hold=held > 0)
+        held += isinstance(event, Received) and event.topic == "t"
+    confirm(reader)
+    harness.cut(reader)
+    next_event(reader, Connected)
+    writer.publish("t", b"live")
+    assert received(reader, 1)[0].payload == b"live"

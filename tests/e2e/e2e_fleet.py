@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from aggregator.checkpoint import generations, path_of
 from aggregator.job import CohortConfig, JobConfig, MethodConfig, TrainingConfig
 from aggregator.models.assembly import Imported
 from edge_client.config import BudgetConfig, ClientConfig, DataConfig
@@ -154,7 +155,8 @@ class Fleet:
 
     def result(self) -> dict[str, np.ndarray[Any, Any]]:
         """The arrays of the job's checkpoint but the description."""
-        with np.load(self.job.output / "checkpoint.npz", allow_pickle=False) as arrays:
+        newest = path_of(self.job.output, generations(self.job.output)[0])
+        with np.load(newest, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files if name != "about"}
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+from aggregator.open_round import MemoryJobs
 from aggregator.rounds import Aggregator
 from edge_client.bench.work import step_work
 from fedsparse.durable import write_durably
@@ -64,11 +65,11 @@ class GatewayTransport(MemoryTransport):
         self._clock = clock
         self._idle = 0
 
-    def receive(self, timeout_s: float) -> Event | None:
+    def receive(self, timeout_s: float, *, hold: bool = False) -> Event | None:
         """The next event, after the clients have acted if need be."""
-        event = super().receive(timeout_s)
+        event = super().receive(timeout_s, hold=hold)
         while event is None and self.act():
-            event = super().receive(timeout_s)
+            event = super().receive(timeout_s, hold=hold)
         self._idle = 0 if event is not None else self._idle + 1
         if event is None:
             self._clock.now_s += max(timeout_s, 0.01)
@@ -182,6 +183,7 @@ class _Run:
             plan,
             channel,
             self._recorder,
+            MemoryJobs(),
             scoring=SimulatedScoring(
                 plan, split.test, pool, every=spec.evaluate_every, last=spec.rounds
             ),

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from aggregator.checkpoint import CHECKPOINT
+from aggregator.checkpoint import CHECKPOINTS, generations
 from fedsparse.durable import write_durably
 from fedsparse.errors import ConfigError
 from tools.simulation.spec import RECORDS
@@ -29,7 +29,7 @@ RESIDUALS: Final = "residuals"
 SHELF: Final = "shelf"
 FRESH: Final = "snapshot.new"
 OLD: Final = "snapshot.old"
-FILES: Final = (CHECKPOINT, OWN_MASKS, SHELF, MASKS, RESIDUALS)
+FILES: Final = (CHECKPOINTS, OWN_MASKS, SHELF, MASKS, RESIDUALS)
 # What file systems say that have no hard links, or have too many of a file.
 NO_LINKS: Final = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV)
 
@@ -69,7 +69,7 @@ class Workspace:
     @property
     def has_checkpoint(self) -> bool:
         """Whether the aggregator has a state to go on from."""
-        return (self.live / CHECKPOINT).exists()
+        return bool(generations(self.live))
 
     def save(self, state: dict[str, Any], held: Iterable[str]) -> None:
         """Replace the snapshot.

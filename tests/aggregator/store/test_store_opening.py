@@ -164,7 +164,7 @@ def test_a_backup_that_finds_no_room_leaves_the_one_of_before(
             raise OSError(28, "No space left on device")
 
         with monkeypatch.context() as patch:
-            patch.setattr("aggregator.store.sqlite_file.os.fsync", full)
+            patch.setattr("fedsparse.durable.os.fsync", full)
             with pytest.raises(StoreError, match=r"No space left on device.*make room"):
                 store.back_up()
     assert sorted(one.name for one in tmp_path.glob("*backup*")) == ["fleet.db.backup"]

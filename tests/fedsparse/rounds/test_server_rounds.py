@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
+import statistics
+import time
 
 import pytest
 from server_round_scenes import LEVELS, digest, policy, ready, training
@@ -105,7 +107,7 @@ def test_stage_one_has_a_least_number_of_its_own() -> None:
     machine.open(0, Stage.SENSE, LEVELS, 0.0)
     assert machine.needed == 1
     assert len(machine.answered("a", ready(0.2, 0), 1.0)) == 1
-    machine.stored("a", digest("a"), 2.0)
+    machine.stored({"a": digest("a")}, 2.0)
     machine.open(1, Stage.TRAIN, LEVELS, 3.0)
     assert machine.needed == 3
     assert machine.answered("a", ready(0.2), 4.0) == []
@@ -140,7 +142,7 @@ def test_levels_are_cut_in_the_first_gathering_only() -> None:
     machine.answered("a", ready(0.1), 0.0)
     assert machine.answered("b", ready(0.05), 0.0)[0] == Start(levels=(0.1, 0.05))
     for device in "ab":
-        machine.stored(device, digest(device), 1.0)
+        machine.stored({device: digest(device)}, 1.0)
     machine.open(2, Stage.TRAIN, (0.1, 0.05), 1.0)
     machine.answered("a", ready(0.05, 2), 1.0)
     effects = machine.answered("b", ready(0.05, 2), 1.0)
@@ -299,38 +301,57 @@ def test_a_round_that_was_abandoned_does_not_insist_on_the_same_cohort() -> None
 
 def test_a_round_closes_when_everyone_has_delivered() -> None:
     machine = training({"b": 0.1, "a": 0.2})
-    assert machine.stored("b", digest("b"), 3.0) == []
-    assert machine.stored("a", digest("a"), 4.0) == [Close(round_id=1, devices=("a", "b"))]
+    assert machine.stored({"b": digest("b")}, 3.0) == []
+    assert machine.stored({"a": digest("a")}, 4.0) == [Close(round_id=1, devices=("a", "b"))]
     assert machine.phase is Phase.IDLE
     assert machine.tick(1e6) == []
 
 
 @pytest.mark.parametrize(
     ("quorum", "cohort", "enough"),
-    [(1.0, 3, 3), (0.7, 10, 7), (0.1, 30, 3), (0.5, 3, 2), (0.01, 3, 1)],
+    # As floats, 0.07 * 100 is more than 7, and 0.55 * 100 more than 55.
+    [(1.0, 3, 3), (0.7, 10, 7), (0.5, 3, 2), (0.01, 3, 1), (0.07, 100, 7), (0.55, 100, 55)],
 )
 def test_a_quorum_of_updates_closes_a_round(quorum: float, cohort: int, enough: int) -> None:
-    names = [f"d{number:02}" for number in range(cohort)]
+    names = [f"d{number:03}" for number in range(cohort)]
     machine = training(dict.fromkeys(names, 0.1), quorum=quorum)
     for name in names[: enough - 1]:
-        assert machine.stored(name, digest(name), 1.0) == []
+        assert machine.stored({name: digest(name)}, 1.0) == []
     last = names[enough - 1]
     closed = Close(round_id=1, devices=tuple(names[:enough]))
-    assert machine.stored(last, digest(last), 2.0) == [closed]
+    assert machine.stored({last: digest(last)}, 2.0) == [closed]
     if enough < cohort:
         assert machine.verdict(names[-1], 1, digest("z")) is Verdict.LATE
+
+
+def seconds_of_an_update(cohort: int) -> float:
+    """Of the processor, for one update and what follows it in a cohort of so many; the median."""
+    names = [f"d{number:05}" for number in range(cohort)]
+    machine, name, times = training(dict.fromkeys(names, 0.1)), digest("update"), list[float]()
+    for device in names[:200]:
+        began = time.thread_time()
+        machine.stored(device, name, 1.0)
+        machine.tick(1.0)
+        machine.next_tick_s(1.0)
+        times.append(time.thread_time() - began)
+    return statistics.median(times)
+
+
+def test_an_update_costs_a_large_cohort_no_more_than_a_small_one() -> None:
+    small, large = (min(seconds_of_an_update(cohort) for _ in range(3)) for cohort in (300, 6_000))
+    assert large < 5 * small  # 20 times as many devices
 
 
 def test_failures_are_no_part_of_a_quorum() -> None:
     machine = training({"a": 0.1, "b": 0.1, "c": 0.1}, quorum=0.5)
     assert machine.failed("c", 1, 1.0) == []
-    assert machine.stored("a", digest("a"), 2.0) == []
-    assert machine.stored("b", digest("b"), 3.0) == [Close(round_id=1, devices=("a", "b"))]
+    assert machine.stored({"a": digest("a")}, 2.0) == []
+    assert machine.stored({"b": digest("b")}, 3.0) == [Close(round_id=1, devices=("a", "b"))]
 
 
 def test_the_deadline_closes_a_round_with_what_was_delivered() -> None:
     machine = training({"a": 0.2, "b": 0.1, "c": 0.1})
-    machine.stored("b", digest("b"), 3.0)
+    machine.stored({"b": digest("b")}, 3.0)
     assert machine.next_tick_s(50.0) == 50.0
     assert machine.tick(99.9) == []
     assert machine.tick(100.0) == [Close(round_id=1, devices=("b",))]
@@ -351,7 +372,7 @@ def test_when_all_fail_the_round_is_repeated_at_once() -> None:
 def test_a_failure_of_one_does_not_keep_the_others_waiting() -> None:
     machine = training({"a": 0.2, "b": 0.1})
     machine.failed("a", 1, 1.0)
-    assert machine.stored("b", digest("b"), 2.0) == [Close(round_id=1, devices=("b",))]
+    assert machine.stored({"b": digest("b")}, 2.0) == [Close(round_id=1, devices=("b",))]
 
 
 @pytest.mark.parametrize("round_id", [0, 2])
@@ -376,7 +397,7 @@ def test_a_failure_that_comes_while_a_round_gathers_says_nothing_of_the_next_tas
 def test_a_device_that_vanished_is_released_after_the_grace() -> None:
     machine = training({"a": 0.2, "b": 0.1})
     machine.device_offline("a", 10.0)
-    machine.stored("b", digest("b"), 11.0)
+    machine.stored({"b": digest("b")}, 11.0)
     assert machine.next_tick_s(11.0) == 4.0
     assert machine.tick(14.9) == []
     assert machine.tick(15.0) == [Close(round_id=1, devices=("b",))]
@@ -384,7 +405,7 @@ def test_a_device_that_vanished_is_released_after_the_grace() -> None:
 
 def test_a_second_notice_does_not_lengthen_the_grace() -> None:
     machine = training({"a": 0.2, "b": 0.1})
-    machine.stored("b", digest("b"), 1.0)
+    machine.stored({"b": digest("b")}, 1.0)
     machine.device_offline("a", 10.0)
     machine.device_offline("a", 14.0)
     assert machine.tick(15.0) == [Close(round_id=1, devices=("b",))]
@@ -392,11 +413,11 @@ def test_a_second_notice_does_not_lengthen_the_grace() -> None:
 
 def test_a_device_that_comes_back_in_time_is_waited_for_again() -> None:
     machine = training({"a": 0.2, "b": 0.1})
-    machine.stored("b", digest("b"), 1.0)
+    machine.stored({"b": digest("b")}, 1.0)
     machine.device_offline("a", 10.0)
     machine.device_online("a", 12.0)
     assert machine.tick(50.0) == []
-    assert machine.stored("a", digest("a"), 60.0) == [Close(round_id=1, devices=("a", "b"))]
+    assert machine.stored({"a": digest("a")}, 60.0) == [Close(round_id=1, devices=("a", "b"))]
 
 
 def test_a_device_that_answers_again_gets_its_task_again() -> None:
@@ -410,12 +431,12 @@ def test_a_device_that_failed_may_try_again() -> None:
     machine = training({"a": 0.2, "b": 0.1})
     machine.failed("a", 1, 1.0)
     assert machine.answered("a", ready(0.2), 2.0) == [Assign(device="a", level=0.2)]
-    assert machine.stored("b", digest("b"), 3.0) == []  # a is waited for again
+    assert machine.stored({"b": digest("b")}, 3.0) == []  # a is waited for again
 
 
 def test_a_device_that_has_delivered_gets_no_second_task() -> None:
     machine = training({"a": 0.2, "b": 0.1})
-    machine.stored("a", digest("a"), 1.0)
+    machine.stored({"a": digest("a")}, 1.0)
     assert machine.answered("a", ready(0.2), 2.0) == []
 
 
@@ -427,7 +448,7 @@ def test_a_newcomer_does_not_join_a_round_under_way() -> None:
 
 def test_a_device_of_the_cohort_that_now_declines_is_not_waited_for() -> None:
     machine = training({"a": 0.2, "b": 0.1})
-    machine.stored("b", digest("b"), 1.0)
+    machine.stored({"b": digest("b")}, 1.0)
     assert machine.answered("a", ready(None), 2.0) == [Close(round_id=1, devices=("b",))]
 
 
@@ -438,14 +459,14 @@ def test_a_wanted_update_is_to_be_checked_and_its_twin_is_accepted() -> None:
     machine = training({"a": 0.2, "b": 0.1})
     assert machine.verdict("a", 1, digest("a")) is None
     assert machine.verdict("a", 1, digest("a")) is None  # asking changes nothing
-    machine.stored("a", digest("a"), 1.0)
+    machine.stored({"a": digest("a")}, 1.0)
     assert machine.verdict("a", 1, digest("a")) is Verdict.ACCEPTED
     assert machine.verdict("a", 1, digest("other")) is Verdict.REJECTED
 
 
 def test_the_twin_of_a_counted_update_is_accepted_after_the_close() -> None:
     machine = training({"a": 0.2})
-    machine.stored("a", digest("a"), 1.0)
+    machine.stored({"a": digest("a")}, 1.0)
     assert machine.verdict("a", 1, digest("a")) is Verdict.ACCEPTED
     machine.open(2, Stage.TRAIN, LEVELS, 2.0)
     assert machine.verdict("a", 1, digest("a")) is Verdict.ACCEPTED
@@ -454,7 +475,7 @@ def test_the_twin_of_a_counted_update_is_accepted_after_the_close() -> None:
 
 def test_an_update_after_the_deadline_is_late() -> None:
     machine = training({"a": 0.2, "b": 0.1})
-    machine.stored("b", digest("b"), 1.0)
+    machine.stored({"b": digest("b")}, 1.0)
     machine.tick(100.0)
     assert machine.verdict("a", 1, digest("a")) is Verdict.LATE
     machine.open(2, Stage.TRAIN, LEVELS, 101.0)
@@ -480,10 +501,19 @@ def test_an_update_for_a_round_that_gathers_again_is_late() -> None:
 def test_storing_what_was_not_asked_for_is_a_bug_here() -> None:
     machine = training({"a": 0.2})
     with pytest.raises(LocalProtocolError, match="stranger"):
-        machine.stored("stranger", digest("x"), 1.0)
-    machine.stored("a", digest("a"), 1.0)
-    with pytest.raises(LocalProtocolError, match="a was stored"):
-        machine.stored("a", digest("a"), 1.0)
+        machine.stored({"stranger": digest("x")}, 1.0)
+    machine.stored({"a": digest("a")}, 1.0)
+    with pytest.raises(LocalProtocolError, match=r"\['a'\] were stored"):
+        machine.stored({"a": digest("a")}, 1.0)
+
+
+def test_all_of_a_batch_are_part_of_the_round_that_it_closes() -> None:
+    """What is in the spool when a round closes is what the round was folded of."""
+    machine = training({"a": 0.2, "b": 0.2, "c": 0.1, "d": 0.1}, quorum=0.5)
+    batch = {device: digest(device) for device in "abc"}
+    assert machine.stored(batch, 1.0) == [Close(round_id=1, devices=("a", "b", "c"))]
+    assert machine.verdict("c", 1, digest("c")) is Verdict.ACCEPTED
+    assert machine.verdict("d", 1, digest("d")) is Verdict.LATE
 
 
 def test_a_round_cannot_be_opened_twice() -> None:
@@ -506,14 +536,14 @@ def test_a_restarted_server_goes_on_with_its_cohort_and_what_was_delivered() -> 
     assert machine.verdict("a", 4, digest("a")) is Verdict.ACCEPTED
     assert machine.verdict("b", 4, digest("b")) is None
     assert machine.answered("b", ready(0.1, 4), 51.0) == [Assign(device="b", level=0.1)]
-    assert machine.stored("b", digest("b"), 52.0) == [Close(round_id=4, devices=("a", "b"))]
+    assert machine.stored({"b": digest("b")}, 52.0) == [Close(round_id=4, devices=("a", "b"))]
 
 
 def test_a_restarted_server_keeps_the_deadline_that_was_left() -> None:
     machine = ServerRounds(policy(), started=True)
     cohort = {"a": 0.2, "b": 0.1}
     machine.open(4, Stage.TRAIN, LEVELS, 50.0, cohort=cohort, seconds_left=7.0)
-    machine.stored("a", digest("a"), 51.0)
+    machine.stored({"a": digest("a")}, 51.0)
     assert machine.tick(56.9) == []
     assert machine.tick(57.0) == [Close(round_id=4, devices=("a",))]
 
@@ -540,6 +570,6 @@ def test_a_device_that_is_online_but_never_answers_is_waited_for_once() -> None:
     machine.open(1, Stage.TRAIN, LEVELS, 0.0)
     assert machine.answered("a", ready(0.2, 1), 0.0) == []
     assert Assign(device="a", level=0.2) in machine.tick(1e6)
-    machine.stored("a", "d", 1e6)
+    machine.stored({"a": "d"}, 1e6)
     machine.open(2, Stage.TRAIN, LEVELS, 1e6)
     assert machine.answered("a", ready(0.2, 2), 1e6) == [Assign(device="a", level=0.2)]

@@ -117,7 +117,7 @@ class Caller:
             assert device not in self.spool
             self.spool[device] = name
             self.acknowledged.add((round_id, device, name))
-            self.perform(self.machine.stored(device, name, self.now_s))
+            self.perform(self.machine.stored({device: name}, self.now_s))
         elif verdict is Verdict.ACCEPTED:
             assert (round_id, device, name) in self.acknowledged
 

@@ -7,9 +7,11 @@ import struct
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fedsparse.errors import LocalProtocolError, RemoteProtocolError
-from fedsparse.sparsity.values import BLOCK, decode_values, encode_values
+from fedsparse.sparsity.values import BLOCK, ValuesReader, decode_values, encode_values
 from fedsparse.types import Weights
 from fedsparse.wire.codecs import F16, F32, I8, VALUE_BYTES
 
@@ -145,3 +147,30 @@ def test_a_tensor_is_rounded_alike_whatever_comes_before_it() -> None:
     padded = np.concatenate([np.float32([8, 9, 10]), values])
     both = encode_values(Weights(prunable=padded, dense=DENSE[:0]), I8, (3, values.size), halves)
     assert both[8 + 3 :] == long[4:]
+
+
+@settings(deadline=None)
+@given(
+    codec=st.sampled_from(sorted(VALUE_BYTES)),
+    counts=st.lists(st.integers(0, 9), min_size=1, max_size=5),
+    num_dense=st.integers(0, 7),
+    size=st.integers(1, 12),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_values_that_are_read_in_pieces_are_those_of_the_whole_to_the_bit(
+    codec: str, counts: list[int], num_dense: int, size: int, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    nnz = sum(counts)
+    sent = Weights(
+        prunable=rng.standard_normal(nnz, np.float32),
+        dense=rng.standard_normal(num_dense, np.float32),
+    )
+    data = encode_values(sent, codec, counts)
+    reader = ValuesReader(codec, counts, lambda offset, length: data[offset : offset + length])
+    whole = decode_values(codec, data, counts, num_dense)
+    for read, values in ((reader.kept, whole.prunable), (reader.dense, whole.dense)):
+        pieces = [
+            read(start, min(start + size, values.size)) for start in range(0, values.size, size)
+        ]
+        assert b"".join(piece.tobytes() for piece in pieces) == values.tobytes()

@@ -63,7 +63,7 @@ class Line:
         self.published.append((next(self._handles), len(payload)))
         return self.published[-1][0]
 
-    def receive(self, timeout_s: float) -> Event | None:
+    def receive(self, timeout_s: float, *, hold: bool = False) -> Event | None:
         return self._events.popleft() if self._events else None
 
     def happens(self, event: Event, after_s: float = 0.0) -> None:

@@ -86,7 +86,7 @@ def empty(path: Path) -> None:
 @pytest.mark.parametrize("damage", [cut, garble, empty, Path.unlink])
 @pytest.mark.parametrize(
     "pattern",
-    ["state.json", "checkpoint.npz", "rounds.jsonl", "masks/*", "own-masks/*", "residuals/*"],
+    ["state.json", "checkpoints/*", "rounds.jsonl", "masks/*", "own-masks/*", "residuals/*"],
 )
 def test_a_damaged_file_is_noticed_before_anything_is_changed(
     begun: Path, pattern: str, damage: Callable[[Path], None]

@@ -80,7 +80,6 @@ def _jobs() -> None:
         "rounds",
         sa.Column("job_id", sa.Integer(), nullable=False),
         sa.Column("round_id", sa.Integer(), nullable=False),
-        sa.Column("stage", sa.String(length=16), nullable=False),
         sa.Column("attempt", sa.Integer(), nullable=False),
         sa.Column("repeats", sa.Integer(), nullable=False),
         sa.Column("opened_ms", sa.BigInteger(), nullable=False),
@@ -95,7 +94,7 @@ def _jobs() -> None:
         sa.Column("round_id", sa.Integer(), nullable=False),
         sa.Column("device", sa.String(length=64), nullable=False),
         sa.Column("level", sa.Float(), nullable=False),
-        sa.Column("num_examples", sa.BigInteger()),
+        sa.Column("num_examples", sa.BigInteger(), nullable=False),
         sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name="fk_assignments_job_id"),
         sa.PrimaryKeyConstraint("job_id", "round_id", "device", name="pk_assignments"),
     )
@@ -108,7 +107,6 @@ def _jobs() -> None:
         sa.Column("level", sa.Float(), nullable=False),
         sa.Column("digest", sa.String(length=64), nullable=False),
         sa.Column("num_examples", sa.BigInteger(), nullable=False),
-        sa.Column("norm", sa.Float()),
         sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name="fk_updates_job_id"),
         sa.PrimaryKeyConstraint("job_id", "round_id", "device", "origin_round", name="pk_updates"),
     )
