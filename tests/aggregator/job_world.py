@@ -287,6 +287,7 @@ class Device:
             described, content, self.lost = list(result.parts), result.body, result.residual
         update = Update(
             job=task.job,
+            run=task.run,
             round_id=task.round_id,
             stage=task.stage,
             level=task.level,
