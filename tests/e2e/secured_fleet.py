@@ -16,9 +16,9 @@ from pathlib import Path
 from e2e_fleet import JOB, Fleet
 
 from aggregator.identity.broker_files import enrolment_broker
-from aggregator.identity.running import process_of
 from aggregator.identity.fleet import Fleet as Home
 from aggregator.identity.names import Duty, Role
+from aggregator.identity.running import process_of
 from aggregator.job import CohortConfig
 from edge_client.config import ClientConfig
 from fedsparse.config import load

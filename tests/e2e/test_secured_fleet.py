@@ -54,9 +54,7 @@ def calm(mosquitto: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[C
 
 
 class Calm:
-    def __init__(
-        self, fleet: SecuredFleet, result: Result, heard: list[tuple[str, bytes]]
-    ) -> None:
+    def __init__(self, fleet: SecuredFleet, result: Result, heard: list[tuple[str, bytes]]) -> None:
         self.fleet, self.result, self.heard = fleet, result, heard
 
 
