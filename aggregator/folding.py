@@ -45,7 +45,6 @@ class Asking:
             evolves=training and moves_masks(self.model.method, self.now),
             salient=self.model.method.salient,
             num_examples=num_examples,
-            run=self.now.run,
         )
 
     def _known_mask(self, digest: str) -> BoolArray:

@@ -398,7 +398,7 @@ class Aggregator:
 
     def _on_message(self, delivered: Delivered) -> None:
         device, message = delivered.device, delivered.message
-        if isinstance(message, Update) and message.job == self._job.name:
+        if isinstance(message, Update) and self._is_of_this_run(message):
             self._intake.take(device, message, delivered.body)
             return
         self._intake.commit()  # in the order in which they came: the round may close over it
@@ -407,6 +407,9 @@ class Aggregator:
             return
         if getattr(message, "job", self._job.name) != self._job.name:
             self._reject(device, f"{type(message).__name__} for another job")
+            return
+        if isinstance(message, Update):
+            self._reject(device, "an update of another run of the job")
             return
         match message:
             case Ready():
@@ -420,10 +423,14 @@ class Aggregator:
     def _on_announced(self, announced: Announced) -> None:
         """Have the body of an update come where it is wanted; else that is said before it is."""
         device, update = announced.device, announced.message
-        if not isinstance(update, Update) or update.job != self._job.name:
+        if not isinstance(update, Update) or not self._is_of_this_run(update):
             self._reject(device, f"a body of a {type(update).__name__} that nobody wants")
         elif self._intake.wants(device, update, announced.absent.digest):
             self._channel.accept(announced)
+
+    def _is_of_this_run(self, update: Update) -> bool:
+        """What was made in an earlier run, and comes again, is not to count twice."""
+        return (update.job, update.run) == (self._job.name, self._course.round.run)
 
     def _on_status(self, device: str, status: Status) -> None:
         for event, fields in self._statuses.news(status):

@@ -48,7 +48,6 @@ class Asked:
         evolves: whether the device was to change it.
         salient: whether stage 1 is about the saliency of weights.
         num_examples: how many it said that it would train on; None where that was forgotten.
-        run: of the job: what a device made in an earlier one does not count again.
     """
 
     stage: Stage
@@ -59,7 +58,6 @@ class Asked:
     evolves: bool
     salient: bool = False
     num_examples: int | None = None
-    run: bytes = b""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,8 +88,6 @@ def read_update(plan: Plan, asked: Asked, update: Update, body: bytes) -> Contri
     Raises:
         RemoteProtocolError: it is not an answer to what was asked; the message says why.
     """
-    if update.run != asked.run:
-        raise RemoteProtocolError("the update was made in another run of the job")
     if update.stage is not asked.stage:
         raise RemoteProtocolError(
             f"the update is of stage '{update.stage.value}', its task was of '{asked.stage.value}'"

@@ -89,13 +89,17 @@ def sign(name: str, update: Update, content: bytes) -> Update:
     return found
 
 
-def run(tmp_path: Path, label: str, lie: Lie | None) -> tuple[World, LyingBroker]:
+def run(
+    tmp_path: Path, label: str, lie: Lie | None, *, stride: float = 1.0
+) -> tuple[World, LyingBroker]:
     REFUSED.clear()
     method = MethodConfig(name="spdst", levels=LEVELS, sense_epochs=1, sense_devices=1, r_int=2)
     world = build_world(tmp_path, label, method=method, rounds=3)
     world.broker = broker = LyingBroker(lie)
     world.trust_of, world.sign = trust_of, sign
     world.add_fleet()
+    for device in world.devices:
+        device.stride = stride
     assert world.run().done
     return world, broker
 
@@ -293,3 +297,30 @@ def test_what_is_kept_back_costs_a_device_a_round_at_most(
     taken = {(one["device"], one["round"]) for one in world.events("update")}
     assert len(taken) >= 4 * len({round_id for _, round_id in taken})
     assert not REFUSED
+
+
+@pytest.mark.parametrize("kind", [Task, Update, Receipt])
+def test_what_was_said_in_an_earlier_run_of_the_job_does_not_count_again(
+    tmp_path: Path, truth: bytes, kind: type[Message]
+) -> None:
+    """The operator begins afresh, with other samples; devices, names and rounds are the same."""
+    heard: list[tuple[str, Message, bytes]] = []
+
+    def remember(broker: LyingBroker, topic: str, message: Message, body: bytes) -> Iterator[Said]:
+        heard.append((topic, message, body))
+        return iter(())
+
+    run(tmp_path, "earlier", remember, stride=0.5)
+
+    def lie(_: LyingBroker, topic: str, message: Message, body: bytes) -> Iterator[Said]:
+        if isinstance(message, Task) and not message.brings_plan:
+            for where, old, what in heard:
+                mine = where.split("/")[4] == topic.split("/")[4]
+                if mine and isinstance(old, kind) and old.round_id == message.round_id:
+                    yield where, encode_message(old, what)
+
+    world, broker = run(tmp_path, "later", lie)
+    assert broker.lies > 0
+    assert content_of(world) == truth
+    if kind is Update:
+        assert "another run" in " ".join(one["reason"] for one in world.events("rejected"))
