@@ -57,6 +57,7 @@ from fedsparse.wire.transfer import ask_for, decode_chunk
 log = logging.getLogger(__name__)
 
 TICK_S: Final = 1.0  # how often stalled transfers are looked for, and the longest wait of `poll`
+BUSY_S: Final = 0.1  # of `poll`, with what makes no event, also where it is not to wait
 GOODBYE_S: Final = 2.0
 MAX_PEERS: Final = 10_000  # whose bytes are counted apart: names are easily invented
 MAX_PAYLOAD_BYTES: Final = 1024 * 1024  # of one MQTT message
@@ -269,12 +270,15 @@ class Channel:
     def poll(self, timeout_s: float, *, hold: bool = False) -> ChannelEvent | None:
         """The next event; None when nothing came within `timeout_s`, or within a second.
 
+        What is dropped is nothing: a flood of it does not keep the caller from his deadlines.
+
         Args:
             timeout_s: how long to wait.
             hold: what came before is not on the disk yet: the broker is to keep it.
         """
         self._take_back()
-        end_s = self._clock() + timeout_s
+        began_s = self._clock()
+        end_s, busy_s = began_s + timeout_s, min(max(timeout_s, BUSY_S), TICK_S)
         while not self._events:
             left_s = min(max(0.0, end_s - self._clock()), TICK_S)
             event = self._transport.receive(left_s, hold=hold)
@@ -282,6 +286,8 @@ class Channel:
             if event is None:
                 break
             self._handle(event)
+            if self._clock() - began_s >= busy_s:
+                break
         if not self._events:
             return None
         found = self._events.popleft()
