@@ -104,9 +104,7 @@ class Swarm:
                 certificate=folder / f"{client.name}.pem",
                 key=folder / f"{client.name}.key",
             )
-        connection = Connection(
-            config.host, config.tls_port if identity else config.port, identity
-        )
+        connection = Connection(config.host, config.tls_port if identity else config.port, identity)
         one = SwarmClient(
             client, connection,
             on_online=self._on_online, on_held=self._on_held, on_receipt=self._on_receipt,

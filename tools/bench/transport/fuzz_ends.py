@@ -100,6 +100,10 @@ class End:
         """Deal with one."""
         raise NotImplementedError
 
+    def remind(self) -> None:
+        """Time has passed."""
+        raise NotImplementedError
+
 
 class FuzzDevice(End):
     """A device: offers to answers, tasks to updates."""
@@ -227,9 +231,7 @@ class FuzzGateway(End):
             self._do(self.rounds.stored(device, digest, self.clock()))
 
     def _answer(self, device: str, update: Update, digest: str, verdict: Verdict) -> None:
-        receipt = Receipt(
-            job=JOB, round_id=update.round_id, update_digest=digest, verdict=verdict
-        )
+        receipt = Receipt(job=JOB, round_id=update.round_id, update_digest=digest, verdict=verdict)
         self.channel.send(device, receipt)
 
     def _do(self, effects: list[server.Effect]) -> None:

@@ -68,7 +68,9 @@ class BreakingBroker(MemoryBroker):
         if way < 0.1 and levels[3] in ("up", "down"):
             levels[4] = self._draw.choice((*DEVICES, "three", "..", "", "+"))
         elif way < 0.2:
-            levels[-1] = self._draw.choice(("message", "status", "0", "7", "999999", "-1", "x" * 70))
+            levels[-1] = self._draw.choice(
+                ("message", "status", "0", "7", "999999", "-1", "x" * 70)
+            )
         return "/".join(levels)
 
 
@@ -90,7 +92,7 @@ class _Fleet:
             end.remind()
         if self.draw.random() < 0.01:
             end = self.draw.choice(self.devices)
-            self.broker.cut(end.channel._transport)  # type: ignore[arg-type]  # noqa: SLF001
+            self.broker.cut(end.channel._transport)  # type: ignore[arg-type]
 
     def _clock(self) -> float:
         return self.now_s

@@ -257,7 +257,6 @@ def _wrong_means(request: LoadRequest, folder: Path, rounds: list[LoadRound]) ->
     for one in rounds:
         path = folder / "models" / f"{one.number + 1}.f32"
         found = np.fromfile(path, np.float32) if path.is_file() else np.zeros(0, np.float32)
-        if not found.size:
-            yield one.number
-        elif np.abs(found - mean_of(request.clients, one.number, found.size)).max() > NEAR:
+        wanted = mean_of(request.clients, one.number, found.size)
+        if not found.size or np.abs(found - wanted).max() > NEAR:
             yield one.number

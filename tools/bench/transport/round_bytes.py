@@ -122,9 +122,7 @@ def _run(plan: Plan, density: float, rounds: int, folder: Path) -> tuple[int, in
         broker.stop()
 
 
-def _write_job(
-    plan: Plan, density: float, rounds: int, folder: Path, broker: BrokerConfig
-) -> Path:
+def _write_job(plan: Plan, density: float, rounds: int, folder: Path, broker: BrokerConfig) -> Path:
     (folder / "plan.json").write_text(plan.to_json(), encoding="utf-8")
     job = JobConfig(
         name="bytes",

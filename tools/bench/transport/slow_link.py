@@ -160,9 +160,7 @@ def measure_slow_link(
 
 
 @contextmanager
-def _ends(
-    request: SlowLinkRequest, folder: Path
-) -> Iterator[tuple[Channel, Channel, Place]]:
+def _ends(request: SlowLinkRequest, folder: Path) -> Iterator[tuple[Channel, Channel, Place]]:
     """A gateway beside the broker, and a device behind the link that has said that it is there."""
     link = Link(up_bytes_per_s=request.rate, down_bytes_per_s=request.rate, delay_s=DELAY_S)
     with ExitStack() as stack:
