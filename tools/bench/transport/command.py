@@ -187,7 +187,8 @@ def run_fuzz(frames: int, messages: int, seed: int, *, as_json: bool) -> bool:
         for one in results:
             typer.echo(
                 f"{one.target}: {one.frames:,} broken frames in {one.wall_s:.0f} s, "
-                f"{one.refused:,} refused, {len(one.unexpected)} unexpected errors, {one.growth_mb:+.1f} MB"
+                f"{one.refused:,} refused, {len(one.unexpected)} unexpected errors, "
+                f"{one.growth_mb:+.1f} MB"
                 + (f", {one.rounds:,} rounds went on" if one.rounds else "")
             )
     for one in results:

@@ -21,6 +21,7 @@ import numpy as np
 
 from edge_client.bench.race import WorkerError
 from fedsparse.wire.messages import Stage
+from tools.bench.devices.rows import read_events
 from tools.bench.transport.load_broker import LoadBroker, make_certificates, start_load_broker
 from tools.bench.transport.load_job import LoadClient, load_config, load_plan, mean_of
 from tools.bench.transport.load_result import LoadResult, LoadRound, slope
@@ -211,7 +212,7 @@ def _drive(request: LoadRequest, fleet: _Fleet, tell: Callable[[str, float], Non
 
 def _result(request: LoadRequest, folder: Path, rounds: list[LoadRound]) -> LoadResult:
     receipts = Counter(_accepted(folder))
-    events = [json.loads(line) for line in (folder / "job/events.jsonl").open(encoding="utf-8")]
+    events = read_events(folder / "job")
     trained = {one.number for one in rounds}
     folded = {
         one["round"]: one["updates"]
