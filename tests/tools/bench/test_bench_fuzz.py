@@ -13,7 +13,7 @@ from fedsparse.rounds.client import ClientRounds
 from fedsparse.wire.frame import decode_frame
 from tools.bench.transport.fuzz_frames import fuzz_frames, good_frames, take
 from tools.bench.transport.fuzz_rounds import containers, fuzz_rounds
-from tools.bench.transport.mutations import mutated_header
+from tools.bench.transport.mutations import ODD, mutated, mutated_header
 from tools.cli import app
 
 RUNNER = CliRunner(env={"COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb"})
@@ -55,6 +55,15 @@ def test_a_seed_makes_the_same_frames_again() -> None:
 
     assert frames_of(4) == frames_of(4)
     assert frames_of(4) != frames_of(5)
+
+
+def test_no_frame_leaves_a_trace_in_those_that_come_after_it() -> None:
+    draw = random.Random(6)
+    for _ in range(3000):
+        mutated(draw.choice(good_frames()), draw)
+    assert [one for one in ODD if isinstance(one, list | dict)] == [
+        [], {}, [[]], {"a": {"b": {}}},
+    ]  # fmt: skip
 
 
 def test_an_error_that_the_decoder_should_not_raise_is_told_with_its_frame() -> None:

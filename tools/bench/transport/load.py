@@ -176,13 +176,14 @@ def _start_swarm(
         ),
         encoding="utf-8",
     )
-    process = subprocess.Popen(  # noqa: S603 (our own command line)
-        [sys.executable, "-m", "tools.bench.transport.client_process", str(path)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=(folder / "logs" / f"swarm-{index}.log").open("wb"),
-    )
-    stack.callback(process.wait)
+    with (folder / "logs" / f"swarm-{index}.log").open("wb") as log:
+        process = subprocess.Popen(  # noqa: S603 (our own command line)
+            [sys.executable, "-m", "tools.bench.transport.client_process", str(path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+        )
+    stack.enter_context(process)
     stack.callback(process.kill)
     return process
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import random
 from typing import Any, Final
@@ -65,14 +66,14 @@ def mutated(frame: bytes, draw: random.Random) -> bytes:
 
 def _change(header: dict[str, Any], draw: random.Random) -> None:
     if not header:
-        header["x"] = draw.choice(ODD)
+        header["x"] = copy.deepcopy(draw.choice(ODD))
         return
     key = draw.choice(sorted(header))
     value, way = header[key], draw.randrange(5)
     if way == 0:
         del header[key]
     elif way == 1:
-        header[key] = draw.choice(ODD)
+        header[key] = copy.deepcopy(draw.choice(ODD))
     elif way == 2 and isinstance(value, bytes) and value:
         header[key] = bytes([value[0] ^ 1]) + value[1:]
     elif way == 3 and isinstance(value, dict):
@@ -82,4 +83,4 @@ def _change(header: dict[str, Any], draw: random.Random) -> None:
     elif isinstance(value, int) and not isinstance(value, bool):
         header[key] = draw.choice((*NUMBERS[:-2], value + 1, value - 1))
     else:
-        header[key] = header[draw.choice(sorted(header))]
+        header[key] = copy.deepcopy(header[draw.choice(sorted(header))])
