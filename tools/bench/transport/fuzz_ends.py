@@ -228,7 +228,7 @@ class FuzzGateway(End):
         verdict = self.rounds.verdict(device, update.round_id, digest)
         self._answer(device, update, digest, verdict or Verdict.ACCEPTED)
         if verdict is None:
-            self._do(self.rounds.stored(device, digest, self.clock()))
+            self._do(self.rounds.stored({device: digest}, self.clock()))
 
     def _answer(self, device: str, update: Update, digest: str, verdict: Verdict) -> None:
         receipt = Receipt(job=JOB, round_id=update.round_id, update_digest=digest, verdict=verdict)
