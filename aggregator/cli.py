@@ -70,6 +70,10 @@ def serve(path: Path) -> int:
 
 def _where(job: JobConfig, path: Path) -> str | Path:
     """The fleet's store; a file is named as seen from the job's."""
+    if not job.store and job.fleet is not None:
+        from aggregator.identity.joining import store_of  # a job without one needs none of it
+
+        return store_of(job.fleet)
     if not job.store:
         return job.output / FLEET
     return job.store if "://" in job.store else path.resolve().parent / job.store

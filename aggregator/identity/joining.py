@@ -19,6 +19,7 @@ from aggregator.identity.signatures import KeySigner, raw_key, trusted
 from aggregator.identity.upkeep import add_role, keep_fresh
 from aggregator.job import JobConfig
 from aggregator.store import certificates
+from aggregator.store.database import FLEET
 from fedsparse.errors import ConfigError, RemoteProtocolError, StoreError
 from fedsparse.transport.config import BrokerConfig, TlsConfig
 from fedsparse.transport.trust import Trust
@@ -58,6 +59,16 @@ class FleetTrust:
             public = [raw_key(x509.load_der_x509_certificate(one.certificate)) for one in good]
             known = self._known[device] = serials, trusted(public)
         return known[1]
+
+
+def store_of(folder: Path) -> str | Path:
+    """Where the facts of a fleet are: its jobs keep theirs there too.
+
+    Raises:
+        ConfigError: there is no such fleet.
+    """
+    with Fleet.open(folder) as fleet:
+        return fleet.config.store or fleet.folder / FLEET
 
 
 @contextmanager
