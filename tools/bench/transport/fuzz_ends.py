@@ -19,7 +19,6 @@ from fedsparse.transport.channel import (
     Channel,
     ChannelEvent,
     Delivered,
-    Rejected,
     status_will,
 )
 from fedsparse.transport.memory import MemoryBroker, MemoryTransport
@@ -71,7 +70,7 @@ class End:
     def __init__(
         self, broker: MemoryBroker, clock: Callable[[], float], folder: Path, device: str
     ) -> None:
-        self.refused = self.reached = 0
+        self.reached = 0
         self.clock = clock
         status = Status(device=device, online=True, session="1") if device else None
         self.channel = Channel(
@@ -89,10 +88,14 @@ class End:
         )
         self.channel.start()
 
+    @property
+    def refused(self) -> int:
+        """All of them: of many, few are told."""
+        return self.channel.rejected.total()
+
     def work(self) -> None:
         """Deal with all that has come."""
         while (event := self.channel.poll(0.0)) is not None:
-            self.refused += isinstance(event, Rejected)
             self.reached += isinstance(event, Delivered | Announced)
             self.take(event)
 
