@@ -138,6 +138,7 @@ class SwarmClient:
             parts = (Part(name="values", codec=CODEC, size=len(data)),)
         update = Update(
             job=task.job,
+            run=task.run,
             round_id=task.round_id,
             stage=task.stage,
             level=task.level,
