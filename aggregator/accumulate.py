@@ -6,17 +6,19 @@ updates arrived.
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-
-from aggregator.updates import Contribution
-from fedsparse.methods.masked_mean import MaskedMean
-from fedsparse.methods.statistics import StatisticsMean
+from aggregator.aggregation import UNCHANGED, Aggregation, Member, Shrinkage
+from aggregator.norms import Norms, norms_of
+from aggregator.updates import Asked, Contribution
+from fedsparse.methods.clipping import shrinkage
+from fedsparse.methods.statistics import running_positions
 from fedsparse.plan import Plan
-from fedsparse.types import BoolArray, Float32Array, Weights
+from fedsparse.types import BoolArray, Float32Array, IntArray, Weights
 from fedsparse.wire.messages import Evaluation, Update
 
 
@@ -50,7 +52,7 @@ class Folded:
     """A closed round.
 
     Attributes:
-        mean: the weighted masked mean; None where no update carried values.
+        mean: of all updates, as the job aggregates them; None where none carried values.
         reports: one a device, in device order.
         scores: of the model that was sent out, by level, pooled over devices.
         loss: mean training loss, weighted by examples.
@@ -67,7 +69,37 @@ class Folded:
     statistics: Mapping[float, Float32Array] = field(default_factory=dict)
 
 
-ReadUpdate = Callable[[str], tuple[Update, Contribution] | None]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spooled:
+    """An update that was read from the spool and checked.
+
+    Attributes:
+        update, contribution, asked: what came, and what its task was.
+        read: yields so many bytes of its body from an offset on.
+    """
+
+    update: Update
+    contribution: Contribution
+    asked: Asked
+    read: Callable[[int, int], bytes]
+
+
+ReadUpdate = Callable[[str], Spooled | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What the updates of a round count as.
+
+    Attributes:
+        max_examples: the most that one counts as, whatever it claims.
+        clip_norm: length to which changes are shortened; None leaves them as they are.
+        evolved: whether devices changed their masks.
+    """
+
+    max_examples: int
+    clip_norm: float | None = None
+    evolved: bool = False
 
 
 def fold(
@@ -75,10 +107,8 @@ def fold(
     devices: Sequence[str],
     read: ReadUpdate,
     previous: Weights,
-    *,
-    evolved: bool,
-    reference_compat: bool = False,
-    level_statistics: bool = True,
+    aggregation: Aggregation,
+    terms: Terms,
 ) -> Folded:
     """Fold the updates of `devices` in the order given.
 
@@ -87,13 +117,10 @@ def fold(
         devices: who delivered, sorted.
         read: yields a device's update from the spool, checked; None where it is damaged.
         previous: the model before the round; a coordinate that nobody holds keeps its value.
-        evolved: whether devices changed their masks.
-        reference_compat: see `MaskedMean`.
-        level_statistics: whether running statistics are kept apart for each level (the reference
-            does not).
+        aggregation: makes one of them all; a new one.
+        terms: what each counts as.
     """
-    mean = MaskedMean(plan.num_prunable, plan.num_dense, reference_compat=reference_compat)
-    statistics = StatisticsMean(plan)
+    clipping = _Clipping(plan, devices, read, terms.clip_norm)
     reports: list[Report] = []
     scores: dict[float, Score] = defaultdict(Score)
     with_values, examples, loss_sum = 0, 0, 0.0
@@ -101,36 +128,79 @@ def fold(
         found = read(device)
         if found is None:
             continue
-        update, contribution = found
+        update, contribution = found.update, found.contribution
+        counted = min(update.num_examples, terms.max_examples)
         if contribution.mask is not None and contribution.weights is not None:
-            mean.add(np.flatnonzero(contribution.mask), contribution.weights, update.num_examples)
+            aggregation.add(
+                Member(
+                    update=update,
+                    contribution=contribution,
+                    examples=counted,
+                    asked=found.asked,
+                    shrinkage=clipping.of(contribution),
+                    read=found.read,
+                )
+            )
             with_values += 1
-            if level_statistics and not reference_compat:
-                statistics.add(update.level, contribution.weights.dense, update.num_examples)
         if update.evaluation is not None:
             scores[update.level].add(update.evaluation)
-        examples += update.num_examples
-        loss_sum += update.loss * update.num_examples
+        examples += counted
+        loss_sum += update.loss * counted
         reports.append(
             Report(
                 device=device,
-                num_examples=update.num_examples,
+                num_examples=counted,
                 level=update.level,
                 counts=contribution.counts,
             )
         )
     return Folded(
-        mean=mean.result(previous) if with_values else None,
+        mean=aggregation.result(previous) if with_values else None,
         reports=reports,
         scores=dict(scores),
         loss=loss_sum / max(1, examples),
-        statistics=statistics.result(),
-        own_masks=lambda: _masks([one.device for one in reports] if evolved else (), read),
+        statistics=aggregation.statistics(),
+        own_masks=lambda: _masks([one.device for one in reports] if terms.evolved else (), read),
     )
+
+
+class _Clipping:
+    """By what the changes of each update are shortened.
+
+    Changes of running statistics are shortened to the median of their lengths: they follow the
+    scale of the inputs, so that no length could be asked of the one who writes the job.
+    """
+
+    def __init__(
+        self, plan: Plan, devices: Sequence[str], read: ReadUpdate, clip_norm: float | None
+    ) -> None:
+        self._bound = clip_norm
+        self._running = running_positions(plan)
+        self._statistics_bound = math.inf
+        if clip_norm is not None and self._running.size:
+            lengths = [one.statistics for one in _norms(devices, read, self._running)]
+            self._statistics_bound = statistics.median(lengths or [math.inf])
+
+    def of(self, contribution: Contribution) -> Shrinkage:
+        """What the changes of an update are multiplied by."""
+        if self._bound is None or (moved := norms_of(contribution, self._running)) is None:
+            return UNCHANGED
+        return Shrinkage(
+            trained=shrinkage(moved.trained, self._bound),
+            statistics=shrinkage(moved.statistics, self._statistics_bound),
+        )
+
+
+def _norms(devices: Sequence[str], read: ReadUpdate, running: IntArray) -> Iterator[Norms]:
+    for device in devices:
+        found = read(device)
+        moved = norms_of(found.contribution, running) if found is not None else None
+        if moved is not None:
+            yield moved
 
 
 def _masks(devices: Sequence[str], read: ReadUpdate) -> Iterator[tuple[str, BoolArray]]:
     for device in devices:
         found = read(device)
-        if found is not None and found[1].mask is not None:
-            yield device, found[1].mask
+        if found is not None and found.contribution.mask is not None:
+            yield device, found.contribution.mask
