@@ -59,6 +59,8 @@ class Folded:
         statistics: running statistics of each level that was trained; empty where levels share
             them, or the plan has none.
         own_masks: yields the mask of each device whose mask evolved, read again from the spool.
+        norms: by level, how far the updates moved the values, in device order; empty where that is
+            not asked for.
     """
 
     mean: Weights | None
@@ -67,6 +69,7 @@ class Folded:
     loss: float
     own_masks: Callable[[], Iterator[tuple[str, BoolArray]]]
     statistics: Mapping[float, Float32Array] = field(default_factory=dict)
+    norms: Mapping[float, Sequence[Norms]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,11 +97,13 @@ class Terms:
     Attributes:
         max_examples: the most that one counts as, whatever it claims.
         clip_norm: length to which changes are shortened; None leaves them as they are.
+        measured: whether it is found out how far they move the values, though none is shortened.
         evolved: whether devices changed their masks.
     """
 
     max_examples: int
     clip_norm: float | None = None
+    measured: bool = False
     evolved: bool = False
 
 
@@ -120,7 +125,9 @@ def fold(
         aggregation: makes one of them all; a new one.
         terms: what each counts as.
     """
-    clipping = _Clipping(plan, devices, read, terms.clip_norm)
+    running = running_positions(plan)
+    bounds = _bounds(devices, read, running, terms.clip_norm)
+    norms: dict[float, list[Norms]] = defaultdict(list)
     reports: list[Report] = []
     scores: dict[float, Score] = defaultdict(Score)
     with_values, examples, loss_sum = 0, 0, 0.0
@@ -130,6 +137,9 @@ def fold(
             continue
         update, contribution = found.update, found.contribution
         counted = min(update.num_examples, terms.max_examples)
+        moved = norms_of(contribution, running) if terms.measured or bounds else None
+        if moved is not None:
+            norms[update.level].append(moved)
         if contribution.mask is not None and contribution.weights is not None:
             aggregation.add(
                 Member(
@@ -137,7 +147,7 @@ def fold(
                     contribution=contribution,
                     examples=counted,
                     asked=found.asked,
-                    shrinkage=clipping.of(contribution),
+                    shrinkage=_shrinkage(moved, bounds),
                     read=found.read,
                 )
             )
@@ -161,34 +171,32 @@ def fold(
         loss=loss_sum / max(1, examples),
         statistics=aggregation.statistics(),
         own_masks=lambda: _masks([one.device for one in reports] if terms.evolved else (), read),
+        norms=dict(norms),
     )
 
 
-class _Clipping:
-    """By what the changes of each update are shortened.
+def _bounds(
+    devices: Sequence[str], read: ReadUpdate, running: IntArray, clip_norm: float | None
+) -> Norms | None:
+    """To which lengths changes are shortened; None where they are left as they are.
 
     Changes of running statistics are shortened to the median of their lengths: they follow the
     scale of the inputs, so that no length could be asked of the one who writes the job.
     """
+    if clip_norm is None:
+        return None
+    found = _norms(devices, read, running) if running.size else ()
+    median = statistics.median([one.statistics for one in found] or [math.inf])
+    return Norms(trained=clip_norm, statistics=median)
 
-    def __init__(
-        self, plan: Plan, devices: Sequence[str], read: ReadUpdate, clip_norm: float | None
-    ) -> None:
-        self._bound = clip_norm
-        self._running = running_positions(plan)
-        self._statistics_bound = math.inf
-        if clip_norm is not None and self._running.size:
-            lengths = [one.statistics for one in _norms(devices, read, self._running)]
-            self._statistics_bound = statistics.median(lengths or [math.inf])
 
-    def of(self, contribution: Contribution) -> Shrinkage:
-        """What the changes of an update are multiplied by."""
-        if self._bound is None or (moved := norms_of(contribution, self._running)) is None:
-            return UNCHANGED
-        return Shrinkage(
-            trained=shrinkage(moved.trained, self._bound),
-            statistics=shrinkage(moved.statistics, self._statistics_bound),
-        )
+def _shrinkage(moved: Norms | None, bounds: Norms | None) -> Shrinkage:
+    if moved is None or bounds is None:
+        return UNCHANGED
+    return Shrinkage(
+        trained=shrinkage(moved.trained, bounds.trained),
+        statistics=shrinkage(moved.statistics, bounds.statistics),
+    )
 
 
 def _norms(devices: Sequence[str], read: ReadUpdate, running: IntArray) -> Iterator[Norms]:

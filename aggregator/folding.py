@@ -96,6 +96,7 @@ def fold_round(
     terms = Terms(
         max_examples=asking.job.cohort.max_examples,
         clip_norm=asking.job.aggregate.clip_norm,
+        measured=asking.job.cohort.bound_norms,
         evolved=asking.model.method.own_masks and asking.now.stage is Stage.TRAIN,
     )
     with aggregation_of(asking) as aggregation:

@@ -125,6 +125,8 @@ class CohortConfig:
         quorum: a round closes before its deadline when so large a share of its devices delivered;
             what comes later is late. 1.0 waits for all.
         max_examples: the most that an update counts as, whatever its device claims.
+        bound_norms: whether changes are refused that are out of all proportion to those of the
+            rounds before.
     """
 
     min_devices: int = 2
@@ -135,6 +137,7 @@ class CohortConfig:
     offline_grace_s: float = 5.0
     quorum: float = 1.0
     max_examples: int = 100_000
+    bound_norms: bool = True
 
     def __post_init__(self) -> None:
         if self.min_devices < 1:
