@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tracemalloc
 from collections import defaultdict
 from dataclasses import replace
@@ -20,10 +21,12 @@ from job_world import (
 )
 
 from aggregator.aggregation import AggregateConfig, Member, Shrinkage
-from aggregator.job import MethodConfig, ValuesConfig
+from aggregator.job import JobConfig, MethodConfig, ValuesConfig
 from aggregator.pieces import MasksOnDisk
 from aggregator.trimming import TrimmedMean
 from aggregator.updates import Asked, Contribution
+from fedsparse.config import load
+from fedsparse.errors import ConfigError
 from fedsparse.methods.clipping import change_norm
 from fedsparse.methods.state import ServerState
 from fedsparse.methods.trimmed_mean import Client, trimmed_mean
@@ -194,6 +197,38 @@ def test_an_attacker_ruins_the_mean_and_no_guarded_rule(
         assert moved > 100
     else:
         assert moved < most
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ('rule = "median"', "rule must be one of mean, trimmed_mean, got 'median'"),
+        ("trim = 0.5", "trim must be more than 0 and less than 0.5, got 0.5"),
+        ("trim = 0", "trim must be"),
+        ("clip_norm = 0.0", "clip_norm must be positive, got 0.0"),
+        ("clip_norm = inf", "clip_norm: expected a finite number"),
+        ("clip = 1.0", "unknown key 'clip'"),
+        ('rule = "trimmed_mean"\n[method]\nreference_compat = true', "no [aggregate] with it"),
+    ],
+)
+def test_a_job_file_with_another_rule_is_refused_by_key(
+    tmp_path: Path, text: str, error: str
+) -> None:
+    path = tmp_path / "job.toml"
+    head = 'name = "job"\nsite = "site"\nplan = "plan.json"\noutput = "out"\nrounds = 1\n'
+    path.write_text(f"{head}[aggregate]\n{text}\n", "utf-8")
+    with pytest.raises(ConfigError, match=re.escape(error)):
+        load(JobConfig, path)
+
+
+def test_a_job_file_says_how_updates_become_one(tmp_path: Path) -> None:
+    path = tmp_path / "job.toml"
+    head = 'name = "job"\nsite = "site"\nplan = "plan.json"\noutput = "out"\nrounds = 1\n'
+    path.write_text(
+        f'{head}[aggregate]\nrule = "trimmed_mean"\ntrim = 0.2\nclip_norm = 3.5\n', "utf-8"
+    )
+    wanted = AggregateConfig(rule="trimmed_mean", trim=0.2, clip_norm=3.5)
+    assert load(JobConfig, path).aggregate == wanted
 
 
 def test_a_kill_at_any_point_does_not_change_a_guarded_result(
