@@ -22,6 +22,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from aggregator.vetting import NormHistory
 from fedsparse.durable import write_durably
 from fedsparse.errors import ConfigError
 from fedsparse.methods.state import ServerState
@@ -50,6 +51,7 @@ class Checkpoint:
         state: the method's state.
         trained_levels: the levels that devices have trained so far; the others are not exported.
         own_masks: digests of the devices' own masks, for a method that has them.
+        norms: how far the updates of closed rounds moved the values.
     """
 
     job: str
@@ -60,6 +62,7 @@ class Checkpoint:
     state: ServerState
     trained_levels: frozenset[float] = frozenset()
     own_masks: dict[str, str] = field(default_factory=dict)
+    norms: NormHistory = field(default_factory=NormHistory)
 
 
 class DamagedError(ConfigError):
@@ -84,6 +87,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
         "sensed": checkpoint.state.sensed,
         "pretrained": checkpoint.state.pretrained,
         "levels_with_statistics": sorted(statistics),
+        "norms": checkpoint.norms.to_json(),
     }
     buffer = io.BytesIO()
     np.savez(
@@ -106,6 +110,15 @@ def generations(folder: Path) -> list[int]:
     """The rounds of which there are checkpoints, newest first."""
     names = [path.stem for path in (folder / CHECKPOINTS).glob("*.npz")]
     return sorted((int(name) for name in names if name.isdigit()), reverse=True)
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a checkpoint is what was written; nothing in it is understood."""
+    try:
+        _unsealed(path.read_bytes())
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def forget_old(folder: Path) -> None:
@@ -179,6 +192,7 @@ def _read(path: Path, plan: Plan, wanted: tuple[str, str, str]) -> Checkpoint:
             state=state,
             trained_levels=frozenset(map(float, about["trained_levels"])),
             own_masks=dict(about["own_masks"]),
+            norms=NormHistory.from_json(about["norms"]),
         )
     except UNREADABLE as error:
         raise DamagedError(

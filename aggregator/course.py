@@ -16,6 +16,7 @@ from aggregator.model import GlobalModel
 from aggregator.models.weights import load_weights
 from aggregator.open_round import Assignment, FoldedUpdate, JobStore, OpenRound
 from aggregator.tasks import Round, encoding_of, moves_masks, stage_epochs, up_codec
+from aggregator.vetting import NormHistory
 from fedsparse.errors import ConfigError, LocalProtocolError, StoreError
 from fedsparse.methods.method import Method, make_method
 from fedsparse.methods.state import ServerState
@@ -44,6 +45,7 @@ class Course:
         round: the present round.
         open_round: its number, how often it was offered, and its cohort.
         trained_levels: the levels that devices have trained so far.
+        norms: how far the updates of closed rounds moved the values.
         unnoted: why the notes are behind; None where they are not.
 
     Raises:
@@ -71,6 +73,7 @@ class Course:
         checkpoint = load_checkpoint(job.output, plan, job.name, job.method.name)
         self.resumed = checkpoint is not None
         self.trained_levels: frozenset[float] = frozenset()
+        self.norms = NormHistory()
         if checkpoint is None:
             senses = self._make_method(job.method.levels).senses
             following = (0, Stage.SENSE) if senses else (1, Stage.TRAIN)
@@ -78,6 +81,7 @@ class Course:
             self._check_levels(checkpoint.state)
             self._adopt(checkpoint.state, checkpoint.own_masks)
             self.trained_levels = checkpoint.trained_levels
+            self.norms = checkpoint.norms
             following = (checkpoint.round_id, checkpoint.stage)
             log.info("resumed=yes round=%d stage=%s", following[0], following[1].value)
         self._kept = checkpoint
@@ -168,6 +172,7 @@ class Course:
             if self.round.stage is Stage.TRAIN:
                 self.trained_levels |= {report.level for report in folded.reports}
             changed = self.model.absorb(self.round.stage, self.round.index, folded, self._job.seed)
+            self.norms = self.norms.followed_by(folded.norms)
             following = self._successor()
             self._save(*following)
         except OSError:
@@ -209,6 +214,7 @@ class Course:
             raise LocalProtocolError("a round was closed before the first checkpoint")
         self._adopt(self._kept.state, self._kept.own_masks)
         self.trained_levels = self._kept.trained_levels
+        self.norms = self._kept.norms
 
     def _tidy(self, also_needed: Collection[str]) -> None:
         """Remove what neither this checkpoint nor the one before it needs; later, if not now."""
@@ -294,6 +300,7 @@ class Course:
             state=self.model.state,
             trained_levels=self.trained_levels,
             own_masks=self.model.own_masks,
+            norms=self.norms,
         )
         self._kept = checkpoint if self._kept is None else self._kept
         save_checkpoint(self._job.output, checkpoint)

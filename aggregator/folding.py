@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
-from aggregator.accumulate import Folded, fold
+from aggregator.accumulate import Folded, Spooled, Terms, fold
+from aggregator.aggregation import Aggregation, Mean
 from aggregator.job import JobConfig
 from aggregator.model import GlobalModel
 from aggregator.open_round import FoldedUpdate
+from aggregator.pieces import MasksOnDisk
 from aggregator.spool import Damage, Spool
 from aggregator.tasks import Round, encoding_of, moves_masks
-from aggregator.updates import Asked, Contribution, read_update
+from aggregator.trimming import TrimmedMean
+from aggregator.updates import Asked, read_update
 from fedsparse.errors import LocalProtocolError, RemoteProtocolError
 from fedsparse.plan import Plan
 from fedsparse.types import BoolArray
-from fedsparse.wire.messages import Stage, Update
+from fedsparse.wire.messages import Stage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +45,8 @@ class Asking:
             level=level,
             mask_digest=digest,
             mask=lambda: self._known_mask(digest),
-            base=lambda: self.model.base_under(digest, level, encoding),
+            sent=lambda: self.model.values_under(digest, level, encoding).digest,
+            before=lambda: self.model.weights_under(digest, level),
             evolves=training and moves_masks(self.model.method, self.now),
             salient=self.model.method.salient,
             num_examples=num_examples,
@@ -70,7 +75,7 @@ def fold_round(
     """
     digests, parts = spool.digests, dict[str, FoldedUpdate]()
 
-    def read(device: str) -> tuple[Update, Contribution] | None:
+    def read(device: str) -> Spooled | None:
         try:
             update, body = spool.load(device)
             asked = asking.of(device, update.level)
@@ -85,16 +90,30 @@ def fold_round(
             num_examples=update.num_examples,
             digest=digests[device],
         )
-        return update, contribution
+        pieces = spool.body(device).read
+        return Spooled(update=update, contribution=contribution, asked=asked, read=pieces)
 
-    method = asking.model.method
-    folded = fold(
-        asking.plan,
-        sorted(devices),
-        read,
-        asking.model.state.weights,
-        evolved=method.own_masks and asking.now.stage is Stage.TRAIN,
-        reference_compat=method.reference_compat,
-        level_statistics=asking.job.method.level_statistics,
+    terms = Terms(
+        max_examples=asking.job.cohort.max_examples,
+        clip_norm=asking.job.aggregate.clip_norm,
+        measured=asking.job.cohort.bound_norms,
+        evolved=asking.model.method.own_masks and asking.now.stage is Stage.TRAIN,
     )
+    with aggregation_of(asking) as aggregation:
+        weights = asking.model.state.weights
+        folded = fold(asking.plan, sorted(devices), read, weights, aggregation, terms)
     return folded, [parts[device] for device in sorted(parts)]
+
+
+@contextmanager
+def aggregation_of(asking: Asking) -> Iterator[Aggregation]:
+    """What makes one model of a round's updates; of the trimmed mean, with a file in `output`."""
+    job, plan = asking.job, asking.plan
+    by_level = job.method.level_statistics
+    if job.aggregate.rule == "mean":
+        compat = asking.model.method.reference_compat
+        yield Mean(plan, reference_compat=compat, level_statistics=by_level)
+        return
+    with MasksOnDisk(plan.num_prunable, job.output) as masks:
+        before, trim = asking.model.state.weights_at, job.aggregate.trim
+        yield TrimmedMean(plan, before, trim, masks, level_statistics=by_level)

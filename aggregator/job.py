@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from aggregator.aggregation import AggregateConfig
 from fedsparse.methods.method import INITIALISATIONS, METHODS
 from fedsparse.rounds.server import Policy
 from fedsparse.transport.config import BrokerConfig
@@ -123,6 +124,9 @@ class CohortConfig:
         offline_grace_s: how long a round waits for a device that went offline in its midst.
         quorum: a round closes before its deadline when so large a share of its devices delivered;
             what comes later is late. 1.0 waits for all.
+        max_examples: the most that an update counts as, whatever its device claims.
+        bound_norms: whether changes are refused that are out of all proportion to those of the
+            rounds before.
     """
 
     min_devices: int = 2
@@ -132,6 +136,8 @@ class CohortConfig:
     deadline_s: float = 120.0
     offline_grace_s: float = 5.0
     quorum: float = 1.0
+    max_examples: int = 100_000
+    bound_norms: bool = True
 
     def __post_init__(self) -> None:
         if self.min_devices < 1:
@@ -144,6 +150,8 @@ class CohortConfig:
             raise ValueError("gather_s, deadline_s and offline_grace_s must be positive")
         if self.expected_devices < 0:
             raise ValueError(f"expected_devices must not be negative: {self.expected_devices}")
+        if self.max_examples < 1:
+            raise ValueError(f"max_examples must be at least 1, got {self.max_examples}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,6 +187,7 @@ class JobConfig:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     cohort: CohortConfig = field(default_factory=CohortConfig)
     values: ValuesConfig = field(default_factory=ValuesConfig)
+    aggregate: AggregateConfig = field(default_factory=AggregateConfig)
 
     def __post_init__(self) -> None:
         for key in ("name", "site"):
@@ -191,6 +200,8 @@ class JobConfig:
             raise ValueError(f"rounds must be at least 1, got {self.rounds}")
         if self.seed not in SEEDS:
             raise ValueError(f"seed must be 0 to 2**31 - 1, got {self.seed}")
+        if self.method.reference_compat and self.aggregate != AggregateConfig():
+            raise ValueError("reference_compat folds as the reference does: no [aggregate] with it")
 
     @property
     def policy(self) -> Policy:

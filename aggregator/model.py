@@ -13,7 +13,6 @@ import numpy as np
 
 from aggregator.accumulate import Folded
 from aggregator.mask_folder import MaskFolder
-from aggregator.updates import Base
 from aggregator.values_folder import ValuesFolder
 from fedsparse.body import Body
 from fedsparse.methods.method import Method
@@ -120,10 +119,9 @@ class GlobalModel:
         if (digest, level, encoding) in self._values:
             return self._values[digest, level, encoding]
         mask = self._mask(digest)
-        weights = self._state.weights_at(level)
         draws = random.Random(f"{encoding.seed}/{digest}")  # noqa: S311 (a draw, not a secret)
         values = encode_values(
-            Weights(prunable=weights.prunable[mask], dense=weights.dense),
+            self.weights_under(digest, level),
             encoding.codec,
             counts_of(self.plan, mask),
             draws.randbytes,
@@ -133,12 +131,10 @@ class GlobalModel:
             self._values[digest, level, encoding] = body
         return body
 
-    def base_under(self, digest: str, level: float, encoding: Encoding) -> Base:
-        """What a device that was sent the values under a known mask sends a change of."""
-        return Base(
-            digest=self.values_under(digest, level, encoding).digest,
-            kept=self._state.weights.prunable[self._mask(digest)],
-        )
+    def weights_under(self, digest: str, level: float) -> Weights:
+        """The model's own values under a known mask: prunable `(nnz,)`, dense `(num_dense,)`."""
+        weights = self._state.weights_at(level)
+        return Weights(prunable=weights.prunable[self._mask(digest)], dense=weights.dense)
 
     def absorb(self, stage: Stage, round_index: int, folded: Folded, seed: int) -> bool:
         """Let the method take in a closed round; returns whether the shared masks changed."""

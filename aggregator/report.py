@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Any, Final
 
+from aggregator.norms import Norms
 from aggregator.tasks import Round
 from fedsparse.wire.messages import Ready, Stage, Update
 
@@ -33,6 +35,7 @@ class RoundReport:
         cohort: how many devices had a task.
         mask_changed: whether the shared masks are other ones in the next round.
         loss: mean training loss.
+        norms: by level, how far the updates moved the values.
         traffic: bytes by device (aggregator/traffic.py).
     """
 
@@ -43,10 +46,14 @@ class RoundReport:
     cohort: int
     mask_changed: bool
     loss: float
+    norms: Mapping[float, Sequence[Norms]]
     traffic: dict[str, dict[str, int]]
 
     def fields(self) -> dict[str, Any]:
-        """The entry in the diary; overhead is the wall time beside the longest training."""
+        """The entry in the diary; overhead is the wall time beside the longest training.
+
+        `change_norm` is the median length of a change at each level, where that was measured.
+        """
         training_s = max((one.train_s for one in self.measured), default=0.0)
         return {
             "round": self.now.round_id,
@@ -58,6 +65,10 @@ class RoundReport:
             "cohort": self.cohort,
             "mask_changed": self.mask_changed,
             "loss": round(self.loss, 5),
+            "change_norm": {
+                f"{level:g}": float(f"{median(one.trained for one in found):.4g}")
+                for level, found in sorted(self.norms.items(), reverse=True)
+            },
             "bytes": self.traffic,
         }
 

@@ -19,6 +19,7 @@ from aggregator.intake import Intake
 from aggregator.job import JobConfig
 from aggregator.model import GlobalModel
 from aggregator.models.graph_file import load_graph
+from aggregator.norms import norms_of
 from aggregator.open_round import Assignment, JobStore
 from aggregator.recovery import redo_damaged, tell_damage
 from aggregator.report import Measured, RoundReport, Waiting, measured, ready_fields, update_fields
@@ -30,6 +31,7 @@ from aggregator.traffic import Traffic
 from aggregator.updates import read_update
 from fedsparse.body import Body
 from fedsparse.errors import LocalProtocolError
+from fedsparse.methods.statistics import running_positions
 from fedsparse.plan import Plan
 from fedsparse.rounds import server
 from fedsparse.rounds.server import Phase, ServerRounds
@@ -108,6 +110,7 @@ class Aggregator:
             failed=lambda error: self._disk.failed(error, self._clock(), vital=False),
             clock=clock,
         )
+        self._running = running_positions(plan)
         self._statuses = Statuses()
         self._telling = Telling(MAX_PEERS, clock, at_once=20, per_s=1 / 30)
         self._measured: list[Measured] = []
@@ -363,6 +366,7 @@ class Aggregator:
             cohort=cohort,
             mask_changed=changed,
             loss=folded.loss,
+            norms=folded.norms,
             traffic=self._traffic.close(),
         )
         self._events.write("round_closed", **report.fields())
@@ -453,7 +457,10 @@ class Aggregator:
         """Check what a device of the cohort sent against what it was asked for."""
         given = self._course.open_round.cohort[device]
         asked = self._asking.of(device, given.level, given.num_examples)
-        read_update(self._plan, asked, update, body.read())
+        found = read_update(self._plan, asked, update, body.read())
+        if self._job.cohort.bound_norms:
+            moved = norms_of(found, self._running)
+            self._course.norms.check(update.level, moved, self._course.round.repeats)
 
     def _stored(self, device: str, update: Update) -> None:
         """An update is on the disk."""

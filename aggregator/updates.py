@@ -23,20 +23,6 @@ LARGEST_VALUE: Final = 1e6  # no weight of a network that works is near it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Base:
-    """What a device's change of values is a change of.
-
-    Attributes:
-        digest: SHA-256 of the values as they were sent.
-        kept: `(nnz,)`, the model's own values under the same mask. The change is added to these:
-            what the encoding of one round lost is not to add up with that of the next.
-    """
-
-    digest: str
-    kept: Float32Array
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
     """What a device's open task was.
 
@@ -44,7 +30,10 @@ class Asked:
         stage, level: of the task.
         mask_digest: of the mask that it was given.
         mask: yields that mask `(num_prunable,)`.
-        base: yields what a change of its values is a change of.
+        sent: yields the SHA-256 of the values as they were sent.
+        before: yields the model's own values: prunable `(nnz,)` under that mask, dense
+            `(num_dense,)` of the level. A change is added to these: what the encoding of one round
+            lost is not to add up with that of the next.
         evolves: whether the device was to change it.
         salient: whether stage 1 is about the saliency of weights.
         num_examples: how many it said that it would train on; None where that was forgotten.
@@ -54,7 +43,8 @@ class Asked:
     level: float
     mask_digest: str
     mask: Callable[[], BoolArray]
-    base: Callable[[], Base]
+    sent: Callable[[], str]
+    before: Callable[[], Weights]
     evolves: bool
     salient: bool = False
     num_examples: int | None = None
@@ -69,11 +59,13 @@ class Contribution:
         weights: kept values and dense tensors; None likewise. In a salient stage 1 the saliency of
             prunable weights, and zeros.
         counts: weights kept in each prunable tensor.
+        before: what the device began with, where it trained them: as `weights`, 0 where it grew.
     """
 
     mask: BoolArray | None
     weights: Weights | None
     counts: tuple[int, ...]
+    before: Weights | None = None
 
 
 def largest_update_bytes(plan: Plan) -> int:
@@ -119,24 +111,24 @@ def read_update(plan: Plan, asked: Asked, update: Update, body: bytes) -> Contri
         raise RemoteProtocolError("the update carries no values")
     part, data = parts["values"]
     weights = decode_values(part.codec, data, counts, plan.num_dense)
+    before = asked.before()
+    start = carry_over(before.prunable, asked.mask(), mask) if asked.evolves else before.prunable
     if part.base:
-        weights = _changed(asked, part.base, weights, mask)
+        weights = _changed(asked, part.base, weights, start)
     for values in (weights.prunable, weights.dense):
         if values.size and float(np.abs(values).max()) > LARGEST_VALUE:
             raise RemoteProtocolError(f"a value beyond {LARGEST_VALUE:g}: training has diverged")
-    return Contribution(mask=mask, weights=weights, counts=counts)
+    started = Weights(prunable=start, dense=before.dense)
+    return Contribution(mask=mask, weights=weights, counts=counts, before=started)
 
 
-def _changed(asked: Asked, digest: str, change: Weights, mask: BoolArray) -> Weights:
-    """The weights of an update that sent its kept values as a change; 0 was where it grew."""
-    base = asked.base()
-    if digest != base.digest:
+def _changed(asked: Asked, digest: str, change: Weights, start: Float32Array) -> Weights:
+    """The weights of an update that sent its kept values as a change of those it began with."""
+    if digest != (sent := asked.sent()):
         raise RemoteProtocolError(
-            f"the update is a change of the values {digest[:12]}; its task's were "
-            f"{base.digest[:12]}"
+            f"the update is a change of the values {digest[:12]}; its task's were {sent[:12]}"
         )
-    kept = carry_over(base.kept, asked.mask(), mask)
-    return Weights(prunable=kept + change.prunable, dense=change.dense)
+    return Weights(prunable=start + change.prunable, dense=change.dense)
 
 
 def _saliency(

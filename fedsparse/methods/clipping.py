@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fedsparse.types import Float32Array
+from fedsparse.types import Float32Array, Float64Array
 
 
 def change_norm(before: Float32Array, after: Float32Array) -> float:
@@ -23,10 +23,14 @@ def shrinkage(norm: float, bound: float) -> float:
     return 1.0 if norm <= bound else bound / norm
 
 
-def shrunk(before: Float32Array, after: Float32Array, factor: float) -> Float32Array:
-    """The values after a change that is multiplied by `factor`; by 1, to the bit those after it."""
-    if factor == 1.0:
+def shrunk(before: Float32Array, after: Float32Array, factor: float | Float64Array) -> Float32Array:
+    """The values after a change that is multiplied by `factor`; by 1, to the bit those after it.
+
+    Args:
+        before, after: `(values,)`.
+        factor: for all of them, or for each, `(values,)`.
+    """
+    if np.all(factor == 1.0):
         return after
     change = np.float64(factor) * (after.astype(np.float64) - before)
-    values: Float32Array = (before + change).astype(np.float32)
-    return values
+    return np.where(factor == 1.0, after, (before + change).astype(np.float32))

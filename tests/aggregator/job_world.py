@@ -521,7 +521,7 @@ def content_of(world: World) -> bytes:
     )
     weights, known = last.state.weights, last.state.statistics
     statistics = [known.values[level].tobytes() for level in sorted(known.values)] if known else []
-    about = f"{last.round_id} {last.stage} {sorted(last.trained_levels)}".encode()
+    about = f"{last.round_id} {last.stage} {sorted(last.trained_levels)} {last.norms}".encode()
     return b"".join(
         (about, weights.prunable.tobytes(), weights.dense.tobytes(), *statistics, *masks)
     )

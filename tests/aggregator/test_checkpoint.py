@@ -17,6 +17,8 @@ from aggregator.checkpoint import (
     path_of,
     save_checkpoint,
 )
+from aggregator.norms import Norms
+from aggregator.vetting import NormHistory
 from fedsparse.errors import ConfigError
 from fedsparse.methods.method import make_method
 from fedsparse.methods.statistics import LevelStatistics, running_positions
@@ -39,6 +41,7 @@ def checkpoint() -> Checkpoint:
         state=state,
         trained_levels=frozenset({0.2, 0.05}),
         own_masks={"a": "ab" * 32},
+        norms=NormHistory().followed_by({0.2: [Norms(trained=1 / 3, statistics=0.1)]}),
     )
 
 
@@ -51,6 +54,7 @@ def test_a_checkpoint_survives_the_disk_to_the_bit(tmp_path: Path) -> None:
     assert (found.round_id, found.stage) == (3, Stage.TRAIN)
     assert found.trained_levels == saved.trained_levels
     assert found.own_masks == saved.own_masks
+    assert found.norms == saved.norms
     assert found.state.weights.prunable.tobytes() == saved.state.weights.prunable.tobytes()
     assert found.state.weights.dense.tobytes() == saved.state.weights.dense.tobytes()
     assert found.state.masks.keys() == saved.state.masks.keys()

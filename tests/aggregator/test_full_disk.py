@@ -110,7 +110,9 @@ def test_an_update_that_could_not_be_stored_has_no_receipt(tmp_path: Path, disk:
 def test_the_reserve_lets_a_round_end(
     tmp_path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The room for the checkpoint is there before it is needed."""
+    """The room for the checkpoint is there before it is needed; the round counts once."""
+    calm = small_world(tmp_path, "calm", "pdst")
+    calm.run()
     world = small_world(tmp_path, "world", "pdst")
     disk.but_for = world.job.output / RESERVE
 
@@ -125,6 +127,7 @@ def test_the_reserve_lets_a_round_end(
     world.run()
     assert closed_s[0] < 1_010.0
     assert len(world.events("disk_full")) == 1
+    assert content_of(world) == content_of(calm)
     assert not any(device.trained_again for device in world.devices)
 
 

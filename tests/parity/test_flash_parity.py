@@ -21,9 +21,10 @@ from flash_reference import (
     weights_of,
 )
 
-from aggregator.accumulate import fold
+from aggregator.accumulate import Spooled, Terms, fold
+from aggregator.aggregation import Mean
 from aggregator.model import GlobalModel
-from aggregator.updates import Contribution
+from aggregator.updates import Asked, Contribution
 from edge_client.runtime.sparse import SparseEngine
 from fedsparse.methods.method import make_method
 from fedsparse.methods.state import ServerState
@@ -88,7 +89,7 @@ def our_round(
     sent = model.state
     digests = {level: model.level_digest(level) for level in levels.values()}
 
-    def trained(name: str) -> tuple[Update, Contribution]:
+    def trained(name: str) -> Spooled:
         client = int(name)
         level = levels[client]
         mask = sent.masks[level]
@@ -105,16 +106,26 @@ def our_round(
             parts=(),
         )
         counts = counts_of(PLAN, mask)
-        return update, Contribution(mask=mask, weights=engine.weights(), counts=counts)
+        asked = Asked(
+            stage=Stage.TRAIN,
+            level=level,
+            mask_digest=digests[level],
+            mask=lambda: mask,
+            sent=str,
+            before=lambda: sent.level_weights(level),
+            evolves=False,
+        )
+        content = Contribution(mask=mask, weights=engine.weights(), counts=counts)
+        return Spooled(update=update, contribution=content, asked=asked, read=lambda *_: b"")
 
     folded = fold(
         PLAN,
         [str(client) for client in levels],
         trained,
         sent.weights,
-        evolved=False,
-        reference_compat=model.method.reference_compat,
-        level_statistics=True,  # the switch alone is to bring back the reference's
+        # the switch alone is to bring back the reference's statistics
+        Mean(PLAN, reference_compat=model.method.reference_compat, level_statistics=True),
+        Terms(max_examples=100_000),
     )
     model.absorb(Stage.TRAIN, round_index, folded, seed=0)
     return model.state

@@ -111,6 +111,7 @@ class RunSpec:
                 expected_devices=self.cohort,
                 gather_s=1e6,
                 deadline_s=1e6,
+                bound_norms=False,  # a virtual client is not an attacker
             ),
         )
 
