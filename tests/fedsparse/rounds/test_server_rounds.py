@@ -330,7 +330,7 @@ def seconds_of_an_update(cohort: int) -> float:
     machine, name, times = training(dict.fromkeys(names, 0.1)), digest("update"), list[float]()
     for device in names[:200]:
         began = time.thread_time()
-        machine.stored(device, name, 1.0)
+        machine.stored({device: name}, 1.0)
         machine.tick(1.0)
         machine.next_tick_s(1.0)
         times.append(time.thread_time() - began)

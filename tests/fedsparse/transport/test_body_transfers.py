@@ -535,7 +535,7 @@ class _End:
         self._pipe.other(self).line.append((handle, received))
         return handle
 
-    def receive(self, timeout_s: float) -> Event | None:
+    def receive(self, timeout_s: float, *, hold: bool = False) -> Event | None:
         if self.events:
             return self.events.popleft()
         if not self.line:
