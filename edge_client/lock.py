@@ -6,7 +6,7 @@ import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 from fedsparse.errors import ConfigError
 
@@ -27,15 +27,41 @@ def alone(root: Path) -> Iterator[None]:
     """
     try:
         root.mkdir(parents=True, exist_ok=True)
-        lock = (root / LOCK).open("w")
+        lock = (root / LOCK).open("a")
     except OSError as error:
         raise ConfigError(f"store {root}: cannot be used: {error}") from error
     with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise StoreInUse(
-                f"store {root}: another `edge-client run` (or doctor) works with it; "
-                "stop it first, or give each device a `store` of its own"
-            ) from error
+        _take(lock, root)
         yield
+
+
+@contextmanager
+def alone_if_used(root: Path) -> Iterator[None]:
+    """As `alone`, but nothing is made: where no agent ever ran, nothing is held.
+
+    A file made by another user than the agent's would keep the agent out.
+
+    Raises:
+        StoreInUse: an agent works with it, or another doctor looks at it.
+        ConfigError: the lock cannot be read.
+    """
+    try:
+        lock = (root / LOCK).open("r")
+    except FileNotFoundError:
+        yield
+        return
+    except OSError as error:
+        raise ConfigError(f"store {root}: cannot be used: {error}") from error
+    with lock:
+        _take(lock, root)
+        yield
+
+
+def _take(lock: IO[str], root: Path) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise StoreInUse(
+            f"store {root}: another `edge-client run` (or doctor) works with it; "
+            "stop it first, or give each device a `store` of its own"
+        ) from error

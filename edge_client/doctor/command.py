@@ -17,7 +17,7 @@ from edge_client.config import ClientConfig
 from edge_client.doctor.broker import broker_rows
 from edge_client.doctor.files import config_rows, store_rows
 from edge_client.doctor.trainer import trainer_rows
-from edge_client.lock import StoreInUse, alone
+from edge_client.lock import StoreInUse, alone_if_used
 from edge_client.probe.memory import read_memory
 from fedsparse.config import load
 from fedsparse.doctor.dates import certificate_row, clock_row
@@ -73,7 +73,7 @@ def device_rows(path: Path) -> Iterator[Row]:
 def _lock_row(config: ClientConfig, held: ExitStack) -> Row:
     """Hold the store for as long as the doctor looks, if nobody else does."""
     try:
-        held.enter_context(alone(config.store))
+        held.enter_context(alone_if_used(config.store))
     except StoreInUse:
         return ok("agent", "runs: the broker is not spoken to in its name")
     except ConfigError as error:

@@ -125,9 +125,11 @@ def missing_row(path: Path) -> Row:
 def backup_row(backup: Path) -> Row:
     """The last good state, kept beside the store."""
     if not backup.exists():
-        return ok("backup", f"{backup}: none yet; a running job writes it")
+        return ok("backup", f"{backup}: none yet: rounds and revocations write it")
     try:
         look_at(backup)
     except (FedSparseError, OSError) as error:
-        return warn("backup", str(error), "remove it: a running job writes another one")
+        return warn(
+            "backup", str(error), "remove it: the next round or revocation writes another one"
+        )
     return ok("backup", f"{backup}: whole")

@@ -13,7 +13,7 @@ from device_world import Device, examined
 from edge_client.agent.main import run
 from edge_client.cli import main
 from edge_client.doctor.trainer import imports_row
-from edge_client.lock import alone
+from edge_client.lock import StoreInUse, alone, alone_if_used
 from edge_client.runtime.native.library import Library
 from fedsparse.body import Bytes
 from fedsparse.errors import ConfigError
@@ -38,6 +38,12 @@ def test_the_way_to_a_broker_that_is_away_is_told(tmp_path: Path, capsys: Captur
     report.says("mqtt", "warn", "not tried", "mend what failed above")
     for name in ("config", "samples", "store", "clock", "memory", "versions", "kernels", "trainer"):
         report.says(name, "ok", "")
+
+
+def test_the_page_explains_every_line(tmp_path: Path, capsys: Capture) -> None:
+    page = (Path(__file__).parents[3] / "docs/operations.md").read_text()
+    for check in examined(Device(tmp_path), capsys).checks:
+        assert f"`{check['name']}`" in page
 
 
 def test_a_configuration_that_is_wrong_is_told_with_the_key(
@@ -143,6 +149,20 @@ def test_a_store_is_free_again_when_its_holder_is_gone(tmp_path: Path) -> None:
     with alone(tmp_path / "store"):
         pass
     with alone(tmp_path / "store"):
+        pass
+
+
+def test_a_doctor_makes_nothing_in_the_store(tmp_path: Path, capsys: Capture) -> None:
+    device = Device(tmp_path)
+    device.store.mkdir()
+    examined(device, capsys).says("agent", "ok", "free")
+    assert list(device.store.iterdir()) == []
+
+
+def test_a_doctor_holds_the_lock_that_an_agent_has_left(tmp_path: Path) -> None:
+    with alone(tmp_path):
+        pass
+    with alone_if_used(tmp_path), pytest.raises(StoreInUse), alone(tmp_path):
         pass
 
 

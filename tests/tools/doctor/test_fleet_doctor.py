@@ -75,6 +75,9 @@ def test_a_job_of_a_fleet_may_do_what_it_must(fleet: Fleet, tmp_path: Path) -> N
     report = examined(write_job(tmp_path, site="plant", more='fleet = "fleet"\n'))
     assert report.code == 0
     assert written(report) == ["ok", "ok", "ok"]
+    page = (Path(__file__).parents[3] / "docs/operations.md").read_text()
+    for check in report.checks:
+        assert f"`{check['name'].replace('digits', 'JOB')}`" in page
 
 
 def test_a_topic_that_the_job_may_not_write_is_told(
