@@ -112,6 +112,15 @@ def generations(folder: Path) -> list[int]:
     return sorted((int(name) for name in names if name.isdigit()), reverse=True)
 
 
+def is_whole(path: Path) -> bool:
+    """Whether a checkpoint is what was written; nothing in it is understood."""
+    try:
+        _unsealed(path.read_bytes())
+    except (OSError, ValueError):
+        return False
+    return True
+
+
 def forget_old(folder: Path) -> None:
     """Remove checkpoints that none but older ones need."""
     for round_id in generations(folder)[GENERATIONS:]:

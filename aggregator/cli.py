@@ -53,14 +53,14 @@ def serve(path: Path) -> int:
         from aggregator.identity.joining import in_fleet  # a job without one needs none of it
 
         job = in_fleet(job, datetime.now(timezone.utc))
-    plan = _load_plan(job.plan)
+    plan = load_plan(job.plan)
     try:
         job.output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"output {job.output}: cannot be created: {error}") from error
     try:
         with _alone(job.output):
-            return _run(job, plan, _where(job, path))
+            return _run(job, plan, store_of(job, path))
     except OSError as error:
         raise ConfigError(
             f"output {job.output}: {error}; make room or mend the disk, then start the job "
@@ -68,8 +68,12 @@ def serve(path: Path) -> int:
         ) from error
 
 
-def _where(job: JobConfig, path: Path) -> str | Path:
+def store_of(job: JobConfig, path: Path) -> str | Path:
     """The fleet's store; a file is named as seen from the job's."""
+    if not job.store and job.fleet is not None:
+        from aggregator.identity.joining import store_of  # a job without one needs none of it
+
+        return store_of(job.fleet)
     if not job.store:
         return job.output / FLEET
     return job.store if "://" in job.store else path.resolve().parent / job.store
@@ -163,7 +167,12 @@ def _finish(job: JobConfig, plan: Plan, aggregator: Aggregator, events: EventLog
     events.write("job_done", **scores, onnx=paths, evaluated_on=aggregator.evaluated_on)
 
 
-def _load_plan(path: Path) -> Plan:
+def load_plan(path: Path) -> Plan:
+    """The model that a job trains.
+
+    Raises:
+        ConfigError: the file is missing or damaged.
+    """
     try:
         return Plan.from_json(path.read_bytes())
     except OSError as error:

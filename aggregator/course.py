@@ -130,6 +130,7 @@ class Course:
         training = self.round.stage is Stage.TRAIN
         return Offer(
             job=self._job.name,
+            run=self.round.run,
             round_id=self.round.round_id,
             attempt=self.round.attempt,
             stage=self.round.stage,
@@ -257,6 +258,7 @@ class Course:
             stage=stage,
             index=min(max(0, current.round_id - 1), self._job.rounds - 1),
             evaluate=self._evaluate_on_devices and stage in (Stage.TRAIN, Stage.EVALUATE),
+            run=self._jobs.run,
         )
         self.note()
         return now, current

@@ -169,7 +169,7 @@ class JobConfig:
         fleet: the folder of the fleet whose broker it is (docs/security.md), if it is on this
             machine: it then decides about `[broker]`.
         store: the fleet's store: a file of SQLite, or the URL of a PostgreSQL database; by default
-            `fleet.db` in `output`. Jobs of one fleet may share one.
+            that of `fleet`, or `fleet.db` in `output`. Jobs may share one.
     """
 
     name: str

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from fedsparse.wire.messages import RUN_BYTES
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assignment:
@@ -69,6 +71,11 @@ class JobStore(Protocol):
     All raise `StoreError` where they cannot.
     """
 
+    @property
+    def run(self) -> bytes:
+        """Which run of the job it is: a number of its own."""
+        ...
+
     def open_round(self, round_id: int) -> OpenRound | None:
         """What was noted of a round that is not closed; None where nothing was."""
         ...
@@ -89,7 +96,8 @@ class JobStore(Protocol):
 class MemoryJobs:
     """Notes that go with the process, for the simulator: it resumes from its snapshots."""
 
-    def __init__(self) -> None:
+    def __init__(self, run: bytes = bytes(RUN_BYTES)) -> None:
+        self.run = run
         self._open: OpenRound | None = None
         self._folded: dict[int, dict[str, str]] = {}
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from aggregator.accumulate import Score
+from aggregator.bounded_diary import BoundedDiary
 from aggregator.course import Course
 from aggregator.devices import Statuses
 from aggregator.disk import DISK_ERRORS, DiskWatch, Reserve
@@ -35,7 +36,15 @@ from fedsparse.plan import Plan
 from fedsparse.rounds import server
 from fedsparse.rounds.server import Phase, ServerRounds
 from fedsparse.transport.base import Connected, Disconnected
-from fedsparse.transport.channel import Announced, Channel, ChannelEvent, Delivered, Rejected
+from fedsparse.transport.channel import (
+    MAX_PEERS,
+    Announced,
+    Channel,
+    ChannelEvent,
+    Delivered,
+    Rejected,
+)
+from fedsparse.transport.limiter import Telling
 from fedsparse.wire.messages import Failure, Need, Offer, Ready, Status, Update
 
 log = logging.getLogger("aggregator")
@@ -76,7 +85,7 @@ class Aggregator:
         self._job = job
         self._plan = plan
         self._channel = channel
-        self._events = events
+        self._events = BoundedDiary(events, clock)
         self._clock = clock
         self._calendar = calendar
         graph = load_graph(job.plan, plan)
@@ -103,6 +112,7 @@ class Aggregator:
         )
         self._running = running_positions(plan)
         self._statuses = Statuses()
+        self._telling = Telling(MAX_PEERS, clock, at_once=20, per_s=1 / 30)
         self._measured: list[Measured] = []
         self._opened_s = self._tell_s = 0.0
         self._offer_again_s = math.inf  # where it could not be sent
@@ -392,7 +402,7 @@ class Aggregator:
 
     def _on_message(self, delivered: Delivered) -> None:
         device, message = delivered.device, delivered.message
-        if isinstance(message, Update) and message.job == self._job.name:
+        if isinstance(message, Update) and self._is_of_this_run(message):
             self._intake.take(device, message, delivered.body)
             return
         self._intake.commit()  # in the order in which they came: the round may close over it
@@ -401,6 +411,9 @@ class Aggregator:
             return
         if getattr(message, "job", self._job.name) != self._job.name:
             self._reject(device, f"{type(message).__name__} for another job")
+            return
+        if isinstance(message, Update):
+            self._reject(device, "an update of another run of the job")
             return
         match message:
             case Ready():
@@ -414,10 +427,14 @@ class Aggregator:
     def _on_announced(self, announced: Announced) -> None:
         """Have the body of an update come where it is wanted; else that is said before it is."""
         device, update = announced.device, announced.message
-        if not isinstance(update, Update) or update.job != self._job.name:
+        if not isinstance(update, Update) or not self._is_of_this_run(update):
             self._reject(device, f"a body of a {type(update).__name__} that nobody wants")
         elif self._intake.wants(device, update, announced.absent.digest):
             self._channel.accept(announced)
+
+    def _is_of_this_run(self, update: Update) -> bool:
+        """What was made in an earlier run, and comes again, is not to count twice."""
+        return (update.job, update.run) == (self._job.name, self._course.round.run)
 
     def _on_status(self, device: str, status: Status) -> None:
         for event, fields in self._statuses.news(status):
@@ -452,5 +469,7 @@ class Aggregator:
         self._events.write("update", device=device, **update_fields(update))
 
     def _reject(self, device: str, reason: str) -> None:
+        if self._telling.of(device) is None:
+            return  # of a flood few lines are told
         log.warning("rejected=%s reason=%r", device or "unknown", reason)
         self._events.write("rejected", device=device, reason=reason)

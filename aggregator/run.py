@@ -10,9 +10,9 @@ from typing import Final
 
 from fedsparse.durable import write_durably
 from fedsparse.errors import ConfigError
+from fedsparse.wire.messages import RUN_BYTES
 
 RUN: Final = "run.json"
-RUN_BYTES: Final = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

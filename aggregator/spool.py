@@ -127,6 +127,20 @@ class Spool:
         self._remove_strays()
         return damages
 
+    @classmethod
+    def inspected(cls, root: Path, round_id: int) -> tuple[int, list[Damage]]:
+        """How many updates of a round are whole, and the damage; nothing is changed.
+
+        Raises:
+            OSError: the disk is at fault.
+        """
+        spool = cls(root)
+        spool._forget(round_id)
+        content = scan(spool._segment)
+        damages = [spool._damage(item) for item in content.items if item.offset < content.marked]
+        found = [damage for damage in damages if damage is not None]
+        return len(damages) - len(found), found
+
     def begin(self, round_id: int) -> None:
         """Turn to a round of which nothing is stored yet; what was of it before is void."""
         self._forget(round_id)

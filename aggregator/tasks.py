@@ -25,6 +25,7 @@ class Round:
 
     Attributes:
         round_id, attempt, stage: as offered.
+        run: of the job, by number.
         repeats: how often it ended without an update before.
         index: the training round, counted from 0 as the methods do.
         evaluate: whether devices score the model on their hold-outs.
@@ -36,6 +37,7 @@ class Round:
     stage: Stage
     index: int
     evaluate: bool
+    run: bytes = b""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +69,7 @@ def make_task(
     plain = now.stage is Stage.SENSE and model.method.salient
     task = Task(
         job=job.name,
+        run=now.run,
         round_id=now.round_id,
         attempt=now.attempt,
         stage=now.stage,
@@ -130,6 +133,7 @@ def plan_task(job: JobConfig, plan: Plan, now: Round, graph: bytes = b"") -> tup
         parts.append(Part(name="graph", codec=GRAPH_CODEC, size=len(graph)))
     task = Task(
         job=job.name,
+        run=now.run,
         round_id=now.round_id,
         attempt=now.attempt,
         stage=now.stage,

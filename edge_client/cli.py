@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command: Callable[[argparse.Namespace], int] = options.command
     if command not in (_enrol, _renew):  # these derive keys, and end soon
         leave_out(OPENSSL_HASHES)
-    if command not in (_enrol, _renew, _run):  # no other one connects
+    if command not in (_enrol, _renew, _run, _doctor):  # no other one connects
         leave_out(TLS)
     try:
         return command(options)
@@ -99,6 +99,12 @@ def _renew(options: argparse.Namespace) -> int:
     return run_renew(options)
 
 
+def _doctor(options: argparse.Namespace) -> int:
+    from edge_client.doctor.command import run
+
+    return run(options)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="edge-client",
@@ -107,7 +113,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"edge-client {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for add in (_add_run, _add_bench, _add_explain, _add_profile, _add_enrol, _add_renew):
+    for add in (
+        _add_run,
+        _add_bench,
+        _add_explain,
+        _add_profile,
+        _add_enrol,
+        _add_renew,
+        _add_doctor,
+    ):
         add(commands)
     return parser
 
@@ -236,6 +250,23 @@ def _add_renew(commands: Commands) -> None:
     renew.add_argument("config", type=Path, metavar="client.toml", help="who the device is")
     renew.add_argument("--now", action="store_true", help="renew even if it is not due")
     renew.set_defaults(command=_renew)
+
+
+def _add_doctor(commands: Commands) -> None:
+    doctor = commands.add_parser(
+        "doctor",
+        help="say what is wrong with this device, and what to do about it",
+        description="Check everything that a device needs to take part: its files, its disk, the "
+        "way to the broker, certificates, clock, permissions, memory, versions, kernels. One line "
+        "a check: `ok`, `warn` or `FAIL`, its name, what was found, and after `->` what to do. "
+        "Nothing is changed. While an agent runs, the broker is not spoken to in its name, which "
+        "would throw it off; stop the agent to have all checks.",
+        epilog="Exit codes: 0 all is well; 1 there are warnings; 2 something fails. "
+        "docs/operations.md explains the lines.",
+    )
+    doctor.add_argument("config", type=Path, metavar="client.toml", help="who the device is")
+    doctor.add_argument("--json", action="store_true", help="print a document for programs")
+    doctor.set_defaults(command=_doctor)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ profile.json                 what `edge-client profile` measured of the device
 link.json                    how fast recent transfers were
 task/task.head, .body        the task at hand; beside it what its trainer is to do
 incoming/                    what is being received
+.lock                        held by the process that works with all this (edge_client/lock.py)
 """
 
 from __future__ import annotations

@@ -26,6 +26,7 @@ from tools.bench.cli import app as bench_app
 from tools.data_cli import app as data_app
 from tools.demo.cli import demo, report
 from tools.devices_cli import devices
+from tools.doctor.cli import doctor
 from tools.emulate.cli import emulate
 from tools.identity.cli import app as identity_app
 from tools.model_cli import app as model_app
@@ -56,6 +57,7 @@ app.command()(demo)
 app.command()(report)
 app.command()(emulate)
 app.command()(devices)
+app.command()(doctor)
 app.add_typer(model_app, name="model", help="Models from torch or ONNX to plans.")
 app.add_typer(data_app, name="data", help="Data sets: split among devices, fetch, describe.")
 app.add_typer(profiles_app, name="profiles", help="Boards: list, show, make from measurements.")

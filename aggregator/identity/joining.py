@@ -19,7 +19,8 @@ from aggregator.identity.signatures import KeySigner, raw_key, trusted
 from aggregator.identity.upkeep import add_role, keep_fresh
 from aggregator.job import JobConfig
 from aggregator.store import certificates
-from fedsparse.errors import ConfigError
+from aggregator.store.database import FLEET
+from fedsparse.errors import ConfigError, RemoteProtocolError, StoreError
 from fedsparse.transport.config import BrokerConfig, TlsConfig
 from fedsparse.transport.trust import Trust
 from fedsparse.wire.signing import Trusted
@@ -43,16 +44,31 @@ class FleetTrust:
         self.trust = Trust(signer=KeySigner(fleet.authority.gateway_key), keys=self._keys)
 
     def _keys(self, device: str) -> Trusted | None:
-        with self._fleet.store.reading() as db:
-            good = certificates.live(db, int(1000 * self._wall()), device)
+        try:
+            with self._fleet.store.reading() as db:
+                good = certificates.live(db, int(1000 * self._wall()), device)
+        except StoreError as error:  # an update that is not answered comes again
+            log.error("store=%r", str(error))
+            raise RemoteProtocolError(f"it is not known who {device!r} is: {error}") from error
         serials = tuple(one.serial for one in good)
         if not serials:
+            self._known.pop(device, None)
             return None
         known = self._known.get(device)
         if known is None or known[0] != serials:
             public = [raw_key(x509.load_der_x509_certificate(one.certificate)) for one in good]
             known = self._known[device] = serials, trusted(public)
         return known[1]
+
+
+def store_of(folder: Path) -> str | Path:
+    """Where the facts of a fleet are: its jobs keep theirs there too.
+
+    Raises:
+        ConfigError: there is no such fleet.
+    """
+    with Fleet.open(folder) as fleet:
+        return fleet.config.store or fleet.folder / FLEET
 
 
 @contextmanager

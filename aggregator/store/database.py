@@ -12,8 +12,8 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from aggregator.store.migrate import migrate
-from aggregator.store.sqlite_file import DamagedError, SqliteFile
+from aggregator.store.migrate import migrate, revision
+from aggregator.store.sqlite_file import DamagedError, SqliteFile, damage_of
 from fedsparse.errors import StoreError
 
 log = logging.getLogger("aggregator.store")
@@ -107,6 +107,32 @@ def open_store(where: str | Path) -> Store:
     engine = create_engine(url, connect_args={"timeout": BUSY_S})
     _configure(engine)
     return _migrated(Store(engine, file, recovered), engine)
+
+
+def look_at(where: str | Path) -> str:
+    """The revision of a store's tables; nothing is made, upgraded or recovered.
+
+    Args:
+        where: as for `open_store`; a file must exist.
+
+    Raises:
+        StoreError: it is damaged, or cannot be reached.
+    """
+    url = _url(where)
+    with _explained(url):
+        path = Path(url.database or FLEET)
+        is_file = url.get_backend_name() == "sqlite"
+        if is_file and (reason := damage_of(path)):
+            raise StoreError(
+                f"the store {path} is damaged ({reason}); start the job or `fedsparse broker` "
+                "again: it goes on from the backup beside it"
+            )
+        engine = create_engine(url)
+        try:
+            with engine.connect() as db:
+                return revision(db)
+        finally:
+            engine.dispose()
 
 
 def _migrated(store: Store, engine: Engine) -> Store:

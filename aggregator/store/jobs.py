@@ -57,7 +57,17 @@ class StoredJob:
     def __init__(self, store: Store, job_id: int) -> None:
         self.store = store
         self.job_id = job_id
+        self._run = b""  # until it is asked for
         self._noted: OpenRound | None = None  # as it is in the store
+
+    @property
+    def run(self) -> bytes:
+        """Which run of the job it is."""
+        if not self._run:
+            with self.store.reading() as db:
+                found = select(schema.jobs.c.run).where(schema.jobs.c.id == self.job_id)
+                self._run = bytes(db.execute(found).scalar_one())
+        return self._run
 
     def open_round(self, round_id: int) -> OpenRound | None:
         """What was noted of a round that is not closed; None where nothing was."""

@@ -15,6 +15,7 @@ from edge_client.agent.trust import trust_in_gateway
 from edge_client.config import ClientConfig
 from edge_client.data.header import count_samples
 from edge_client.host import open_host
+from edge_client.lock import alone
 from edge_client.probe.link import LinkLog
 from edge_client.store import Store
 from fedsparse import __version__
@@ -36,11 +37,17 @@ def run(path: Path) -> int:
     """Run the device that `client.toml` describes until it is told to stop; returns 0.
 
     Raises:
-        ConfigError, DataError: the file, the store, the profile or the samples are at fault.
+        ConfigError, DataError: the file, the store, the profile or the samples are at fault, or
+            another agent works with the store.
     """
     config = load(ClientConfig, path)
     if count_samples(config.data.path)[0] == 0:  # is to fail here, not in a round
         raise DataError(f"{config.data.path}: no samples: x is empty")
+    with alone(config.store):
+        return _run(path, config)
+
+
+def _run(path: Path, config: ClientConfig) -> int:
     store = Store(config.store)
     links = LinkLog(store.link)
     host = open_host(config.profile, link=lambda: links.estimate, folder=path.resolve().parent)

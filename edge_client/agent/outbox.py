@@ -36,11 +36,11 @@ class UpdateOutbox:
         return None
 
     def is_for(self, offer: Offer) -> bool:
-        """Whether an update for this round was trained before; one of another job is removed."""
+        """Whether an update for this round is there; one of another job or run is removed."""
         waiting = self.read()
         if waiting is None:
             return False
-        if waiting[0].job == offer.job:
+        if (waiting[0].job, waiting[0].run) == (offer.job, offer.run):
             return waiting[0].round_id == offer.round_id
         self._store.clear_outbox()
         return False

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import logging
+
 from edge_client.config import ClientConfig
 from edge_client.identity.folder import IdentityFolder
 from fedsparse.errors import ConfigError
 from fedsparse.transport.trust import Trust
 from fedsparse.wire.signing import Trusted
 
+log = logging.getLogger("edge-client")
+
 
 def enrolled(config: ClientConfig) -> IdentityFolder | None:
-    """The identity, where it came by enrolment: others are made and renewed by other hands."""
+    """The identity, where it came by enrolment: others are made and renewed by other hands.
+
+    Raises:
+        ConfigError: it did, but is damaged. A device that went on without it would believe anybody.
+    """
     try:
         folder = IdentityFolder.of(config)
-        folder.read_home()
     except ConfigError:
         return None
+    if not folder.home.exists() and not folder.gateway.exists():
+        return None
+    folder.read_home()
     return folder
 
 
@@ -32,7 +42,7 @@ def trust_in_gateway(config: ClientConfig) -> Trust | None:
 
 
 class GatewayKeys:
-    """The gateway's keys, as the last renewal has left them.
+    """The gateway's keys, as the last renewal has left them; damaged later, those of before.
 
     Args:
         folder: of the identity.
@@ -43,14 +53,28 @@ class GatewayKeys:
 
     def __init__(self, folder: IdentityFolder) -> None:
         self._folder = folder
+        self._seen = self._changed_ns()
         self._known = self._read()
 
     def __call__(self, device: str) -> Trusted:
         """Whose signatures are good, whatever the topic."""
-        if self._folder.gateway.stat().st_mtime_ns != self._known[0]:
-            self._known = self._read()
-        return self._known[1]
+        seen = self._changed_ns()
+        if seen != self._seen:
+            self._seen = seen  # before it is read: what comes in between is read the next time
+            try:
+                self._known = self._read()
+            except ConfigError as error:
+                log.error("gateway_keys=kept reason=%r", str(error))
+        return self._known
 
-    def _read(self) -> tuple[int, Trusted]:
-        keys = self._folder.gateway_keys()
-        return self._folder.gateway.stat().st_mtime_ns, Trusted(keys)
+    def _changed_ns(self) -> int:
+        try:
+            return self._folder.gateway.stat().st_mtime_ns
+        except OSError:
+            return 0
+
+    def _read(self) -> Trusted:
+        try:
+            return Trusted(self._folder.gateway_keys())
+        except ValueError as error:
+            raise ConfigError(f"{self._folder.gateway}: {error}; enrol the device") from error

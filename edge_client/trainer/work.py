@@ -181,6 +181,7 @@ def make_update(
     progress = trained.progress
     return Update(
         job=task.job,
+        run=task.run,
         round_id=task.round_id,
         stage=task.stage,
         level=task.level,

@@ -136,7 +136,7 @@ class ClientRounds:
                 Phase.DECIDING: Decide(offer=offer),
             }
             return [again[self.phase]] if self.phase in again else []
-        same_round = self.offer is not None and _key(offer)[:2] == _key(self.offer)[:2]
+        same_round = self.offer is not None and _key(offer)[:3] == _key(self.offer)[:3]
         if same_round and self.phase in (Phase.TRAINING, Phase.UPLOADING):
             # The server was restarted in mid-round: the work is still wanted.
             self.offer = offer
@@ -160,6 +160,8 @@ class ClientRounds:
     def wants(self, task: Task) -> bool:
         """Whether this task is waited for; not one for another round, nor one already at work."""
         if not self._is_current(task.job, task.round_id):
+            return False
+        if self.offer is not None and task.run != self.offer.run:
             return False
         return self.phase is (Phase.DECIDING if task.brings_plan else Phase.READY)
 
@@ -214,5 +216,5 @@ class ClientRounds:
         return self.offer is not None and (self.offer.job, self.offer.round_id) == (job, round_id)
 
 
-def _key(offer: Offer) -> tuple[str, int, int]:
-    return offer.job, offer.round_id, offer.attempt
+def _key(offer: Offer) -> tuple[str, bytes, int, int]:
+    return offer.job, offer.run, offer.round_id, offer.attempt

@@ -29,6 +29,7 @@ from fedsparse.transport.base import (
     Will,
     publish_packet_bytes,
 )
+from fedsparse.transport.limiter import Limiter, Telling
 from fedsparse.transport.options import ChannelOptions
 from fedsparse.transport.outbox import Outbox
 from fedsparse.transport.pace import Ceiling, Pace
@@ -56,9 +57,11 @@ from fedsparse.wire.transfer import ask_for, decode_chunk
 log = logging.getLogger(__name__)
 
 TICK_S: Final = 1.0  # how often stalled transfers are looked for, and the longest wait of `poll`
+BUSY_S: Final = 0.1  # of `poll`, with what makes no event, also where it is not to wait
 GOODBYE_S: Final = 2.0
 MAX_PEERS: Final = 10_000  # whose bytes are counted apart: names are easily invented
 MAX_PAYLOAD_BYTES: Final = 1024 * 1024  # of one MQTT message
+FLOOD: Final = "more than one device may send: dropped unread"
 
 ALLOWED: Final[dict[Branch, tuple[type[Message], ...]]] = {
     Branch.STATUS: (Status,),
@@ -110,7 +113,7 @@ class Delivered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rejected:
-    """Something broke the contract, and was dropped."""
+    """Something broke the contract, and was dropped; of many, few are told (`Telling`)."""
 
     device: str
     reason: str
@@ -170,6 +173,10 @@ class Channel:
         self._trust = trust
         self._options = options = options or ChannelOptions()
         self._clock = clock
+        self._telling = Telling(MAX_PEERS, clock)
+        # A device hears its gateway alone, whose broker can stop it in simpler ways.
+        transfer_bytes = options.limits.transfer_bytes
+        self._limiter = None if device else Limiter(transfer_bytes, MAX_PEERS, clock)
         self._events: deque[ChannelEvent] = deque()
         self._outbox = Outbox(options.limits.idle_s, options.window_of, clock)
         self._chunks: dict[int, tuple[str, str, int]] = {}  # handle -> peer, transfer, index
@@ -263,12 +270,15 @@ class Channel:
     def poll(self, timeout_s: float, *, hold: bool = False) -> ChannelEvent | None:
         """The next event; None when nothing came within `timeout_s`, or within a second.
 
+        What is dropped is nothing: a flood of it does not keep the caller from his deadlines.
+
         Args:
             timeout_s: how long to wait.
             hold: what came before is not on the disk yet: the broker is to keep it.
         """
         self._take_back()
-        end_s = self._clock() + timeout_s
+        began_s = self._clock()
+        end_s, busy_s = began_s + timeout_s, min(max(timeout_s, BUSY_S), TICK_S)
         while not self._events:
             left_s = min(max(0.0, end_s - self._clock()), TICK_S)
             event = self._transport.receive(left_s, hold=hold)
@@ -276,6 +286,8 @@ class Channel:
             if event is None:
                 break
             self._handle(event)
+            if self._clock() - began_s >= busy_s:
+                break
         if not self._events:
             return None
         found = self._events.popleft()
@@ -337,7 +349,10 @@ class Channel:
     def _reject(self, peer: str, reason: str) -> None:
         known = peer in self.rejected or len(self.rejected) < MAX_PEERS
         self.rejected[peer if known else ""] += 1
-        self._events.append(Rejected(device=peer, reason=reason))
+        silent = self._telling.of(peer)
+        if silent is not None:
+            more = f" (and {silent} more since the last that was told)" if silent else ""
+            self._events.append(Rejected(device=peer, reason=f"{reason}{more}"))
 
     def _pump(self) -> None:
         """Send chunks as far as windows and pace allow; what a full queue refuses goes later."""
@@ -415,12 +430,25 @@ class Channel:
         try:
             address = self._topics.parse(received.topic)
             device = address.device
+            self._check_ours(address)
             size = publish_packet_bytes(received.topic, len(received.payload))
             self._traffic_of(device).received_bytes += size
+            if self._limiter and not self._limiter.takes(device, size):
+                raise RemoteProtocolError(FLOOD)
             if received.payload:  # an empty one only clears what was retained
                 self._read(address, received)
         except (RemoteProtocolError, OSError) as error:  # OSError: no room for a chunk
             self._reject(device, str(error))
+
+    def _check_ours(self, address: Address) -> None:
+        """A broker that lies may deliver what is signed for others, and was not subscribed to."""
+        if self._device:
+            theirs = address.branch is Branch.DOWN and address.device != self._device
+            ours = address.branch in (Branch.DOWN, Branch.ROUND) and not theirs
+        else:
+            ours = address.branch in (Branch.STATUS, Branch.UP)
+        if not ours:
+            raise RemoteProtocolError("it is on a topic that is not for this end")
 
     def _read(self, address: Address, received: Received) -> None:
         if len(received.payload) > MAX_PAYLOAD_BYTES:
@@ -429,7 +457,11 @@ class Channel:
             self._deliver(address, received)
             return
         peer, payload = address.device, decode_chunk(received.payload)
+        asked = self._pulls.has_asked(peer, address.transfer, address.index)
         if pull := self._pulls.add(peer, address.transfer, address.index, payload):
+            if asked and self._limiter:
+                size = publish_packet_bytes(received.topic, len(received.payload))
+                self._limiter.asked_for(peer, size)
             self._timer.received(("from", peer), len(received.payload))
             self._go_on(peer, pull)
 
@@ -442,6 +474,8 @@ class Channel:
             raise RemoteProtocolError(f"a status that claims to be {message.device[:64]!r}")
         if self._trust is not None and isinstance(message, SIGNED[address.branch]):
             self._trust.check(device, received.topic, frame)
+        if self._limiter:
+            self._limiter.knows(device)
         if isinstance(body, Absent):
             self._events.append(Announced(device=device, message=message, absent=body))
         elif isinstance(message, Need) and message.what == "chunks":

@@ -74,10 +74,16 @@ class Greeting:
     Attributes:
         resumed: whether it had kept our session.
         packet_bytes: the largest packet that it takes, or None where it does not say.
+        in_flight: how many payloads it takes before it has acknowledged the first; likewise.
+        retains: whether it keeps payloads for whoever comes later.
+        quality: the highest QoS that it speaks.
     """
 
     resumed: bool
     packet_bytes: int | None
+    in_flight: int | None
+    retains: bool
+    quality: int
 
 
 class Listener(Protocol):
@@ -338,9 +344,15 @@ class Connection:
         if self._hello.version == "5":
             self._client.limit_in_flight(getattr(properties, "ReceiveMaximum", NO_LIMIT))
         self.open = True
-        limit_bytes = getattr(properties, "MaximumPacketSize", None)
         self._listener.opened(
-            self, Greeting(resumed=flags.session_present, packet_bytes=limit_bytes)
+            self,
+            Greeting(
+                resumed=flags.session_present,
+                packet_bytes=getattr(properties, "MaximumPacketSize", None),
+                in_flight=getattr(properties, "ReceiveMaximum", None),
+                retains=bool(getattr(properties, "RetainAvailable", True)),
+                quality=getattr(properties, "MaximumQoS", 2),
+            ),
         )
 
     def _on_socket_close(

@@ -103,7 +103,7 @@ class MqttTransport:
     ) -> None:
         self._broker = broker
         self._client_id, self._will, self._clean_session = client_id, will, clean_session
-        self._password = _password(broker)
+        self._password = read_password(broker)
         self._timeout_s = connect_timeout_s
         self._hang_s = hang_s or max(2.0 * broker.keepalive_s, 3 * connect_timeout_s)
         self._clock_floor_s = clock_floor_s
@@ -361,7 +361,12 @@ def _cut(line: _Line) -> None:
         connection.cut()
 
 
-def _password(broker: BrokerConfig) -> str | None:
+def read_password(broker: BrokerConfig) -> str | None:
+    """The password for the configured username; None where there is none.
+
+    Raises:
+        ConfigError: its file cannot be read.
+    """
     if broker.password_file is None:
         return None
     try:

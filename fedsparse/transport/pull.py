@@ -159,6 +159,11 @@ class Pulls:
         pull.asked.update(found)
         return found
 
+    def has_asked(self, peer: str, transfer: str, index: int) -> bool:
+        """Whether a chunk was asked for and has not come."""
+        pull = self._open.get(peer)
+        return pull is not None and pull.absent.digest == transfer and index in pull.asked
+
     def add(self, peer: str, transfer: str, index: int, payload: memoryview) -> Pull | None:
         """Take a chunk; its transfer, or None where nobody asked for it.
 

@@ -57,7 +57,7 @@ KEYS: Final = {
     "loss": "lo", "evaluation": "x", "step_ms": "st", "train_s": "tt", "trainer_s": "tr",
     "peak_rss_bytes": "pk", "agent_rss_bytes": "ar", "update_digest": "ud", "verdict": "vd",
     # who says so
-    "signer": "ky", "signature": "sg",
+    "run": "ru", "signer": "ky", "signature": "sg",
     # what is missing
     "what": "w", "transfer": "id", "first": "f", "missing": "mi",
     # a part

@@ -22,6 +22,7 @@ MAX_TENSORS: Final = 2_000
 MAX_CODEC: Final = 32  # characters of a codec's name
 MAX_POWER: Final = 8.0
 MAX_NUMBER: Final = 1e15  # of a loss, a time or a rate: sums of many stay finite
+RUN_BYTES: Final = 16  # random, drawn when a job begins
 KEY_ID_BYTES: Final = 8  # `signer` and `signature` of a message: fedsparse/wire/signing.py
 SIGNATURE_BYTES: Final = 64
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")  # of sites, devices and jobs
@@ -143,6 +144,7 @@ class Offer:
     steps: int | None = None  # at most so many batches are taken; None = all of the epochs
     down_codec: str = F32  # how values come to the device,
     up_codec: str = F32  # and how they go back; empty where none do
+    run: bytes = b""  # of the job: a number of its own, which an update gives back
     signer: bytes = b""
     signature: bytes = field(default=b"", repr=False)
 
@@ -167,6 +169,7 @@ class Offer:
         _check(self.steps is None or 0 < self.steps < 2**31, f"steps {self.steps}")
         for codec in (self.down_codec, self.up_codec):
             _check(len(codec) <= MAX_CODEC, f"codec {codec[:64]!r}")
+        _check_run(self.run)
         _check_proof(self.signer, self.signature)
 
 
@@ -250,6 +253,7 @@ class Task:
     power: float = 1.0
     values_codec: str = F32
     error_feedback: bool = False
+    run: bytes = b""  # of the job: a number of its own, which an update gives back
     signer: bytes = b""
     signature: bytes = field(default=b"", repr=False)
 
@@ -267,6 +271,7 @@ class Task:
         for name in ("learning_rate", "momentum", "weight_decay", "prune_rate"):
             _check_finite(name, getattr(self, name))
         _check(0 < len(self.values_codec) <= MAX_CODEC, f"values_codec {self.values_codec[:64]!r}")
+        _check_run(self.run)
         _check_proof(self.signer, self.signature)
 
     @property
@@ -308,6 +313,7 @@ class Update:
     trainer_s: float = 0.0
     peak_rss_bytes: int = 0
     agent_rss_bytes: int = 0
+    run: bytes = b""  # of the job: a number of its own, which an update gives back
     signer: bytes = b""
     signature: bytes = field(default=b"", repr=False)
 
@@ -321,6 +327,7 @@ class Update:
             _check_finite(name, getattr(self, name))
         _check(0 <= self.peak_rss_bytes < 2**50, "peak_rss_bytes")
         _check(0 <= self.agent_rss_bytes < 2**50, "agent_rss_bytes")
+        _check_run(self.run)
         _check_proof(self.signer, self.signature)
 
 
@@ -406,6 +413,10 @@ def _check_text(*texts: str) -> None:
 def _check_round(job: str, round_id: int) -> None:
     _check(NAME.fullmatch(job) is not None, f"job name {job[:64]!r}")
     _check(0 <= round_id < 2**31, f"round_id {round_id}")
+
+
+def _check_run(run: bytes) -> None:
+    _check(len(run) in (0, RUN_BYTES), f"a run's number of {len(run)} bytes")
 
 
 def _check_proof(signer: bytes, signature: bytes) -> None:

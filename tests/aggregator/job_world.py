@@ -43,6 +43,7 @@ from fedsparse.sparsity.values import decode_values, encode_values
 from fedsparse.transport.base import Event
 from fedsparse.transport.channel import Announced, Channel, Delivered, status_will
 from fedsparse.transport.memory import MemoryBroker, MemoryTransport
+from fedsparse.transport.trust import Trust
 from fedsparse.types import BoolArray, Weights
 from fedsparse.wire.codecs import F32
 from fedsparse.wire.headers import decode_message, encode_message, split_parts
@@ -145,6 +146,7 @@ class Device:
             device=self.name,
             spool=self.world.folder / f"spool-{self.name}",
             status=status,
+            trust=self.world.trust_of(self.name),
             clock=self.world.clock,
         )
         self.rounds = ClientRounds()
@@ -237,6 +239,7 @@ class Device:
         update, content = self.make_update(task, body)
         if change := self.change.get(task.round_id):
             update, content = change(update, content)
+        update = self.world.sign(self.name, update, content)
         self.outbox = encode_message(update, content)
         self.perform(self.rounds.trained())
 
@@ -284,6 +287,7 @@ class Device:
             described, content, self.lost = list(result.parts), result.body, result.residual
         update = Update(
             job=task.job,
+            run=task.run,
             round_id=task.round_id,
             stage=task.stage,
             level=task.level,
@@ -344,6 +348,8 @@ class World:
         crash_at: the crash point at which the aggregator is killed, counted from 1; 0 = never.
         crash_points: how many there were so far.
         queue_is_full: whether the aggregator's connection takes nothing more to send.
+        trust_of: whom an end believes, by name; the gateway's is empty.
+        sign: what a device does with its update.
         loses_power: whether the crash is one of the whole machine.
         written: how long each file is on the disk for good.
     """
@@ -363,6 +369,8 @@ class World:
     triggers: list[tuple[Callable[[], bool], Callable[[], None]]] = field(default_factory=list)
     ticks: int = 0
     limit_s: float = 400.0
+    trust_of: Callable[[str], Trust | None] = lambda _: None
+    sign: Callable[[str, Update, bytes], Update] = lambda _, update, __: update
 
     def when(self, condition: Callable[[], bool], act: Callable[[], None]) -> None:
         """Do something once, as soon as a condition holds."""
@@ -412,7 +420,11 @@ class World:
         self.job.output.mkdir(parents=True, exist_ok=True)
         transport = GatewayTransport(self.broker, self)
         channel = Channel(
-            transport, Topics(SITE), spool=self.job.output / "incoming", clock=self.clock
+            transport,
+            Topics(SITE),
+            spool=self.job.output / "incoming",
+            trust=self.trust_of(""),
+            clock=self.clock,
         )
         with (
             EventLog(self.job.output / "events.jsonl", self.clock) as events,

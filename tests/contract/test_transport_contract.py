@@ -246,8 +246,9 @@ def test_what_is_held_is_delivered_again_when_the_connection_breaks(harness: Har
         held |= {event.payload} if isinstance(event, Received) and event.topic == "t" else set()
     harness.cut(reader)
     next_event(reader, Connected)
-    if harness.keeps_sessions:
-        assert {one.payload for one in received(reader, 3)} == held
+    again: set[bytes] = set()
+    while harness.keeps_sessions and not held <= again:  # the one before may come once more, too
+        again.add(next_event(reader, Received).payload)
 
 
 def test_what_was_held_is_acknowledged_with_the_next_event_that_is_not(harness: Harness) -> None:
@@ -260,6 +261,7 @@ def test_what_was_held_is_acknowledged_with_the_next_event_that_is_not(harness: 
     while held < 3:
         event = reader.receive(30.0, hold=held > 0)
         held += isinstance(event, Received) and event.topic == "t"
+    reader.receive(0.0)  # which acknowledges, before the broker is asked for another answer
     confirm(reader)
     harness.cut(reader)
     next_event(reader, Connected)

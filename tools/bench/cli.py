@@ -10,6 +10,7 @@ import typer
 
 from fedsparse.methods.name import MethodName
 from tools.bench.devices.parts import Part
+from tools.bench.transport.parts import Part as TransportPart
 from tools.demo.cli import Dataset
 
 if TYPE_CHECKING:
@@ -311,6 +312,77 @@ def devices(
         )
     )
     raise typer.Exit(int(strict and not holds))
+
+
+@app.command()
+def transport(
+    part: Annotated[
+        list[TransportPart] | None, typer.Option(help="Measure this only; may be given again.")
+    ] = None,
+    clients: Annotated[int, typer.Option(min=4, max=5000, help="Of the part load.")] = 1000,
+    tls: Annotated[int, typer.Option(min=0, help="Of these, with certificates.")] = 200,
+    rounds: Annotated[int, typer.Option(min=1, help="Of the part load.")] = 20,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Load with the aggregator under cProfile: slower.")
+    ] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A little of each: to try it, not to report it.")
+    ] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Of broken frames.")] = 0,
+    faults: Annotated[Path, typer.Option(help="The table that the tests of faults leave.")] = Path(
+        "out/faults.json"
+    ),
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with 1 unless everything holds.")
+    ] = False,
+    output: Annotated[
+        Path, typer.Option(help="Where the results go; what is not measured now stays in it.")
+    ] = Path("out/bench/transport.json"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
+) -> None:
+    """What the transport costs and bears: bytes, waiting, memory, a thousand clients, bad frames.
+
+    Needs mosquitto; about 15 minutes on two idle cores. docs/transport.md says what each figure is.
+    """
+    from dataclasses import replace
+
+    from tools.bench.transport.command import QUICK, Amounts, TransportRequest, run_transport
+
+    if tls > clients:
+        raise typer.BadParameter(f"{tls} of {clients} clients", param_hint="--tls")
+    amounts = QUICK if quick else Amounts()
+    if not quick:
+        load = replace(amounts.load, clients=clients, tls=tls, rounds=rounds, profile=profile)
+        amounts = replace(amounts, load=load)
+    holds = run_transport(
+        TransportRequest(
+            amounts=amounts,
+            parts=tuple(part or TransportPart),
+            seed=seed,
+            faults=faults,
+            output=output,
+            as_json=as_json,
+        )
+    )
+    raise typer.Exit(int(strict and not holds))
+
+
+@app.command()
+def fuzz(
+    frames: Annotated[int, typer.Option(min=1, help="Broken frames for the decoder.")] = 1_000_000,
+    messages: Annotated[
+        int, typer.Option(min=1, help="Broken messages in the middle of rounds.")
+    ] = 100_000,
+    seed: Annotated[int, typer.Option(min=0, help="Everything follows from it.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
+) -> None:
+    """Broken frames through the decoder, both channels and both state machines.
+
+    Exit codes: 0 nothing was raised and nothing grew, 1 something was or did.
+    """
+    from tools.bench.transport.command import run_fuzz
+
+    raise typer.Exit(int(not run_fuzz(frames, messages, seed, as_json=as_json)))
 
 
 @app.command()

@@ -424,6 +424,33 @@ def test_an_update_of_an_earlier_job_is_not_delivered(bench: Bench) -> None:
     assert bench.hear(Ready)[0].job == "another"
 
 
+def test_an_update_of_an_earlier_run_is_not_delivered_though_its_round_is_the_same(
+    bench: Bench,
+) -> None:
+    bench.at_work()
+    bench.hear(Update)
+    bench.broker.cut(bench.transport)
+    bench.start()
+    bench.say(bench.offer(1, run=b"another run 1234"))
+    bench.settle()
+    assert not bench.store.outbox.exists()
+    assert bench.hear(Ready)[0].round_id == 1
+
+
+def test_a_task_of_an_earlier_run_is_not_done(bench: Bench) -> None:
+    bench.ready()
+    bench.hear(Ready)
+    bench.say(bench.offer(1, run=b"another run 1234"))
+    bench.hear(Ready)
+    before = bench.runs
+    task, body = bench.task()
+    bench.say(task, body)
+    assert bench.runs == before
+    bench.write_update(replace(bench.update(), run=b"another run 1234"))
+    bench.say(replace(task, run=b"another run 1234"), body)
+    assert bench.hear(Update)[0].run == b"another run 1234"
+
+
 @pytest.mark.parametrize("content", [b"", b"rubbish", b"FSP1"])
 def test_a_damaged_outbox_costs_the_update_only(bench: Bench, content: bytes) -> None:
     bench.store.outbox.write_bytes(content)

@@ -18,6 +18,7 @@ from fedsparse.transport.channel import (
 )
 from fedsparse.transport.memory import MemoryBroker, MemoryTransport
 from fedsparse.transport.options import ChannelOptions
+from fedsparse.transport.trust import Trust
 from fedsparse.wire.messages import (
     Failure,
     Message,
@@ -114,6 +115,7 @@ class World:
     Attributes:
         folder: the spools are in it, by name.
         now_s: the clock.
+        trusts: whom each end believes, by name; empty where nothing is signed.
     """
 
     folder: Path
@@ -122,6 +124,7 @@ class World:
     now_s: float = 0.0
     channels: list[Channel] = field(default_factory=list)
     transports: dict[str, MemoryTransport] = field(default_factory=dict)
+    trusts: dict[str, Trust] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.gateway = self.open("")
@@ -139,7 +142,8 @@ class World:
         )
         channel = Channel(
             self.transports[name], TOPICS, device=name, spool=self.folder / (name or "gateway"),
-            status=status, options=options or self.options, clock=lambda: self.now_s,
+            status=status, options=options or self.options, trust=self.trusts.get(name),
+            clock=lambda: self.now_s,
         )  # fmt: skip
         self.channels.append(channel)
         channel.start()

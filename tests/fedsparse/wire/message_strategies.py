@@ -63,6 +63,7 @@ def _parts(draw: st.DrawFn, least: int) -> tuple[Part, ...]:
 
 
 codecs = st.sampled_from(["f32", "f16", "i8"])
+runs = st.just(b"") | st.binary(min_size=16, max_size=16)
 
 
 @st.composite
@@ -84,6 +85,7 @@ def _offers(draw: st.DrawFn) -> Offer:
         steps=draw(st.none() | st.integers(1, 2**31 - 1)),
         down_codec=draw(codecs),
         up_codec=draw(st.just("") | codecs),
+        run=draw(runs),
     )
 
 
@@ -112,13 +114,13 @@ messages: st.SearchStrategy[Message] = st.one_of(
         batch_size=st.integers(1, 65536), learning_rate=measures, momentum=measures,
         weight_decay=measures, evolve=st.booleans(), prune_rate=measures, evaluate=st.booleans(),
         power=st.floats(1.0, 8.0),
-        values_codec=codecs, error_feedback=st.booleans(),
+        values_codec=codecs, error_feedback=st.booleans(), run=runs,
     ),
     st.builds(
         Update, job=names, round_id=rounds, stage=st.sampled_from(Stage), level=densities,
         num_examples=st.integers(1, 2**40 - 1), mask_digest=digests, parts=_parts(0),
         loss=measures, evaluation=st.none() | evaluations, step_ms=measures, train_s=measures,
-        trainer_s=measures, peak_rss_bytes=sizes, agent_rss_bytes=sizes,
+        trainer_s=measures, peak_rss_bytes=sizes, agent_rss_bytes=sizes, run=runs,
     ),
     st.builds(Failure, job=names, round_id=rounds, reason=texts),
     st.builds(

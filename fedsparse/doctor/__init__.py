@@ -1,0 +1,1 @@
+"""What the doctors of device and gateway share; nothing here changes what it looks at."""

@@ -1,0 +1,1 @@
+"""What the transport costs and bears: bytes, waiting, memory, many clients, broken frames."""
