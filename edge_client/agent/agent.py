@@ -124,12 +124,24 @@ class Agent:
     def _on_announced(self, announced: Announced) -> None:
         """Have the body of a task come, unless it is there from before a restart."""
         task = announced.message
-        if not isinstance(task, Task) or not self._rounds.wants(task):
+        if not isinstance(task, Task) or not self._wants(task):
             return
         if (body := self._kept_body(announced.absent)) is not None:
             self._perform(self._rounds.assigned(task, body))
         else:
             self._channel.accept(announced)
+
+    def _wants(self, task: Task) -> bool:
+        """Whether a task is waited for, and is what this device has said that it can bear.
+
+        Answers are not signed: somebody else may have given one in its name.
+        """
+        if not self._rounds.wants(task):
+            return False
+        if task.brings_plan or self._answers.accepts(task):
+            return True
+        log.warning("ignored=Task round=%d level=%g: not the one taken", task.round_id, task.level)
+        return False
 
     def _kept_body(self, absent: Absent) -> File | None:
         try:
@@ -144,7 +156,8 @@ class Agent:
             case Offer():
                 self._perform(self._rounds.offered(message))
             case Task():
-                self._perform(self._rounds.assigned(message, body))
+                if self._wants(message):
+                    self._perform(self._rounds.assigned(message, body))
             case Receipt():
                 self._on_receipt(message)
             case _:

@@ -80,6 +80,11 @@ class Answers:
         choice = self.find(offer)
         return not isinstance(choice, Answer) or choice.ready.level is not None
 
+    def accepts(self, task: Task) -> bool:
+        """Whether a task is at the level that was taken, or below."""
+        level = self.current.ready.level if self.current is not None else None
+        return level is not None and task.level <= level
+
     def setup_for(self, task: Task) -> EngineSetup:
         """How a task is to be run, as was decided for its level."""
         setups = self.current.setups if self.current is not None else {}

@@ -90,7 +90,7 @@ def test_a_damaged_memory_is_forgotten_with_a_line_in_the_log(
 
 def run_task(bench: Bench, update: Update, round_id: int = 1) -> None:
     bench.write_update(replace(update, round_id=round_id))
-    bench.say(*bench.task(round_id))
+    bench.say(*bench.task(round_id, level=update.level))
     bench.hear(Update)
 
 
@@ -178,7 +178,7 @@ def test_a_trainer_that_is_killed_for_memory_is_a_broken_promise(
     ready, _ = bench.hear(Ready)
     assert ready.level == 0.1
     assert ready.reason.endswith("; before: killed for memory at 0.2 in round 1")
-    run_task(bench, bench.update(), 2)
+    run_task(bench, replace(bench.update(), level=0.1), 2)
     assert hold_of(bench).broken == ""  # it is mended by a task that went well
     bench.say(bench.offer(3))
     assert "before:" not in bench.hear(Ready)[0].reason

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Iterator
 from dataclasses import replace
@@ -284,8 +285,9 @@ def test_a_trainer_that_fails_is_reported_with_its_reason_and_the_agent_lives_on
     bench.write_script()
     bench.write_update(bench.update(2))
     bench.say(bench.offer(2))
-    assert bench.hear(Ready)[0].level == (0.1 if "memory" in reason else 0.2)
-    bench.say(*bench.task(2))
+    level = 0.1 if "memory" in reason else 0.2
+    assert bench.hear(Ready)[0].level == level
+    bench.say(*bench.task(2, level=level))
     assert bench.hear(Update)[0].round_id == 2
 
 
@@ -327,6 +329,22 @@ def test_a_task_that_is_delivered_twice_is_trained_once(bench: Bench) -> None:
     bench.settle()
     assert bench.runs == 2  # the calibration and one training
     assert bench.inbox == []
+
+
+def test_a_task_at_a_larger_level_than_was_taken_is_ignored(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Answers are not signed: a broker may have said in the device's name that it bears more."""
+    bench.ready()
+    ready, _ = bench.hear(Ready)
+    assert ready.level == 0.2
+    before = bench.runs
+    with caplog.at_level(logging.WARNING):
+        bench.say(*bench.task(level=1.0))
+    assert "not the one taken" in caplog.text
+    assert bench.runs == before
+    bench.say(*bench.task(level=0.2))
+    bench.hear(Update)
 
 
 def test_a_plan_that_is_delivered_twice_is_not_mistaken_for_a_task(bench: Bench) -> None:
