@@ -74,7 +74,7 @@ def test_a_kill_at_any_point_of_a_job_in_chunks_does_not_change_the_result(
     with crash_points_at_the_disk(calm, monkeypatch):
         calm.run()
     assert calm.crash_points > 100
-    for point in range(1, calm.crash_points + 1, 7):
+    for point in range(1, calm.crash_points + 1, 13):
         world = small_world(tmp_path, f"killed-{point}")
         world.crash_at = point
         with crash_points_at_the_disk(world, monkeypatch):
