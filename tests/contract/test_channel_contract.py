@@ -115,9 +115,11 @@ def test_a_transfer_goes_on_where_its_receiver_was_started_again(
     send_a_part(gateway, device)
     device._transport.close()
     again = Channel(
-        harness.client("pi"), TOPICS, device="pi", spool=tmp_path / "pi", options=OPTIONS
-    )
+        harness.client("pi"), TOPICS, device="pi", spool=tmp_path / "pi", status=STATUS,
+        options=OPTIONS,
+    )  # fmt: skip
     again.start()
+    await_messages(gateway, again, STATUS)  # it has subscribed
     gateway.send("pi", task(), BIG)
     await_messages(again, gateway, task())
     again.close()
